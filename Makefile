@@ -1,0 +1,35 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick lint bench docs clean
+PYTHON := .venv/bin/python
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## the main job, end to end: three workers, one killed, its task goes on (under a minute)
+	@deploy/venv.sh
+	@$(PYTHON) -m analysis.demo
+
+test: ## all tests
+	@deploy/venv.sh dev
+	@$(PYTHON) -m pytest -q -n 4 --dist worksteal tests
+
+test-quick: ## the tests that need no process of their own (under half a minute)
+	@deploy/venv.sh dev
+	@$(PYTHON) -m pytest -q -n 2 tests/unit tests/store tests/api tests/docs
+
+lint: ## ruff and mypy
+	@deploy/venv.sh dev
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+
+bench: ## measure speed and size; prints a table
+	@deploy/venv.sh dev
+	@$(PYTHON) -m analysis.bench
+
+docs: ## write what is generated: docs/lifecycle.md, .env, the tables in README
+	@deploy/venv.sh
+	@$(PYTHON) -m analysis.generate
+
+clean: ## remove .venv and caches; data stays (see ./cleanup.sh --data)
+	rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis

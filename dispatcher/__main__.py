@@ -1,0 +1,84 @@
+"""Boot order: settings, checks, database, monitor, server, signals; and back down again."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import NoReturn
+
+from dispatcher import startup
+from dispatcher.app import create_app
+from dispatcher.database import Database
+from dispatcher.ledger import Ledger
+from dispatcher.migrations import TooNew
+from dispatcher.monitor import Monitor
+from dispatcher.records import Records
+from dispatcher.server import Server, free_port, quiet
+from dispatcher.startup import CannotStart
+from shared import VERSION, pidfile
+from shared.log import Log
+from shared.settings import Settings, load_or_exit
+
+
+def main() -> None:
+    """Run the dispatcher until a signal; exits 2 when it cannot start."""
+    settings = load_or_exit()
+    log = Log("dispatcher")
+    try:
+        serve(settings, log)
+    except (CannotStart, TooNew) as problem:
+        _refuse(str(problem))
+    except OSError as problem:
+        _refuse(f"{problem.strerror}: {problem.filename}; is DATA_DIR={settings.data_dir} writable?")
+
+
+def serve(settings: Settings, log: Log) -> None:
+    """Open everything, serve, close everything."""
+    path = Path(settings.database_address.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with startup.lock(path), pidfile.recorded(settings.data_path, "dispatcher"):
+        startup.check_file_system(path.parent)
+        startup.check_database(path)
+        port = free_port(settings.dispatcher_host, settings.dispatcher_port)
+        database = Database(
+            path,
+            log=log,
+            on_fatal=lambda reason: _die(log, reason),
+            durability=settings.durability,
+            grace_seconds=settings.start_grace_seconds,
+            parked_max=settings.parked_requests_max,
+        )
+        ledger = Ledger(database, settings)
+        monitor = Monitor(ledger, log)
+        app = create_app(ledger, Records(database, settings, VERSION), monitor, log)
+
+        def on_stop() -> None:
+            log("dispatcher_stopping", reason="asked to")
+            database.release_waiters()
+
+        quiet()
+        server = Server(app, settings.dispatcher_host, port, settings.parked_requests_max, on_stop)
+        monitor.start()
+        url = f"http://{settings.dispatcher_host}:{port}"
+        log("dispatcher_started", version=VERSION, url=url, database=path, pid=os.getpid())
+        server.run()
+        monitor.stop()
+        database.close()
+        log("dispatcher_stopped")
+
+
+def _die(log: Log, reason: str) -> None:
+    """The database can no longer be trusted: stop within a second, the next start checks the file."""
+    log("internal_error", where="the database", reason=f"{reason}; stopping, start again to check the file")
+    threading.Timer(0.3, os._exit, (1,)).start()
+
+
+def _refuse(problem: str) -> NoReturn:
+    print(f"the dispatcher cannot start: {problem}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What must be right about a message beyond its types: sizes, depths, ranges, times.
+
+A client's mistake raises, naming the field. A worker's bad item is refused by itself, so that the
+rest of its message stands; those checks return the error, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from shared import errors
+from shared.protocol import (
+    BODY_BYTES_MAX,
+    DEPTH_MAX,
+    ERROR_BYTES_MAX,
+    MESSAGE_CHARS_MAX,
+    Checkpoint,
+    CheckpointBody,
+    Exchange,
+    Result,
+    Submission,
+)
+
+_EMPTY = b"{}"
+_YEARS_10 = 10 * 365 * 86400.0
+_SECONDS_MAX = 1e10  # of work in one report: over three hundred years is a broken clock
+
+
+def submissions(batch: Sequence[Submission], now: float) -> list[float | None]:
+    """Check each submission; returns when each is to run (Unix seconds, None: at once)."""
+    single = len(batch) == 1
+    run_ats: list[float | None] = []
+    for index, submission in enumerate(batch):
+        body = bytes(submission.payload)
+        if body != _EMPTY:
+            payload(submission.payload, "payload" if single else f"tasks[{index}].payload")
+        if submission.delay_seconds is None and submission.run_at is None:
+            run_ats.append(None)
+        else:
+            run_ats.append(_run_at(submission, now, "" if single else f"tasks[{index}]."))
+    return run_ats
+
+
+def _run_at(submission: Submission, now: float, where: str) -> float:
+    if submission.run_at is None:
+        return now + (submission.delay_seconds or 0.0)
+    if submission.delay_seconds is not None:
+        raise errors.Invalid(
+            f"{where}run_at and {where}delay_seconds are both set; give one", field=f"{where}run_at"
+        )
+    try:
+        moment = datetime.fromisoformat(submission.run_at)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise errors.Invalid(
+            f"{where}run_at is {submission.run_at!r}; expected ISO 8601 with a zone, "
+            "for example 2026-01-31T12:00:00Z",
+            field=f"{where}run_at",
+        )
+    try:
+        seconds = moment.timestamp()
+    except (OverflowError, ValueError):
+        seconds = now + 2 * _YEARS_10
+    if seconds > now + _YEARS_10:
+        raise errors.Invalid(f"{where}run_at is more than ten years ahead", field=f"{where}run_at")
+    return seconds
+
+
+def payload(raw: msgspec.Raw, field: str) -> bytes:
+    """The payload's bytes, if it is an object within the limits."""
+    body = bytes(raw)
+    if len(body) > BODY_BYTES_MAX:
+        raise errors.TooLarge(f"{field} has {len(body)} bytes; the limit is {BODY_BYTES_MAX}", field=field)
+    if not body.startswith(b"{"):
+        raise errors.Invalid(f'{field} must be a JSON object, for example {{"limit": 1000}}', field=field)
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise errors.Invalid(f"{field} cannot be kept: {error}", field=field) from None
+    except RecursionError:
+        value = None
+    if value is None or (body.count(b"{") + body.count(b"[") > DEPTH_MAX and _depth(value) > DEPTH_MAX):
+        raise errors.Invalid(f"{field} is nested deeper than {DEPTH_MAX} levels", field=field)
+    return body
+
+
+def _depth(value: Any) -> int:
+    """Levels of objects and arrays, counted without recursion."""
+    depth, level = 0, [value]
+    while level:
+        containers = [item for item in level if isinstance(item, dict | list)]
+        depth += bool(containers)
+        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
+def worker_message(message: Exchange) -> None:
+    """Cut what may be cut, and forget progress that makes no sense: neither is worth a refusal."""
+    for entry in message.holding or ():
+        if entry.message is not None:
+            entry.message = entry.message[:MESSAGE_CHARS_MAX]
+        if entry.progress is not None and not 0 <= entry.progress <= 1:
+            entry.progress = None
+
+
+def checkpoint(report: Checkpoint | CheckpointBody) -> errors.Refused | None:
+    """Is this checkpoint fit to be stored?"""
+    if report.progress is not None and not 0 <= report.progress <= 1:
+        return errors.Invalid(f"progress is {report.progress:g}; expected 0 to 1", field="progress")
+    if not 0 <= report.elapsed_seconds <= _SECONDS_MAX:
+        return errors.Invalid("elapsed_seconds is out of range", field="elapsed_seconds")
+    sizes = [("state", report.state), *((f"output[{i}]", chunk) for i, chunk in enumerate(report.output))]
+    return _too_large(sizes, BODY_BYTES_MAX)
+
+
+def result(report: Result) -> errors.Refused | None:
+    """Is this result fit to be stored?"""
+    if not 0 <= (report.elapsed_seconds or 0.0) <= _SECONDS_MAX:
+        return errors.Invalid("elapsed_seconds is out of range", field="elapsed_seconds")
+    if not 0 <= (report.retry_after_seconds or 0.0) <= _YEARS_10:
+        return errors.Invalid("retry_after_seconds is out of range", field="retry_after_seconds")
+    if report.checkpoint is not None:
+        refusal = checkpoint(report.checkpoint)
+        if refusal is not None:
+            return refusal
+    return _too_large([("result", report.result)], BODY_BYTES_MAX) or _too_large(
+        [("error", report.error)], ERROR_BYTES_MAX
+    )
+
+
+def _too_large(bodies: Sequence[tuple[str, msgspec.Raw]], limit: int) -> errors.TooLarge | None:
+    for field, body in bodies:
+        size = memoryview(body).nbytes
+        if size > limit:
+            return errors.TooLarge(f"{field} has {size} bytes; the limit is {limit}", field=field)
+    return None

@@ -1,0 +1,355 @@
+"""What a grant may do: one method per verb of workers, each inside the transaction it is given.
+
+Every write on behalf of a grant is fenced by task_id, attempt and lease_id together with
+status = 'in-progress'; one that does not match changes nothing and the grant is reported lost.
+Their order within a message is in ledger.py, how an attempt ends and is recorded in attempts.py.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from heapq import merge
+from itertools import islice
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+from dispatcher import attempts, checks
+from dispatcher.attempts import Held
+from dispatcher.registry import Registry, Worker
+from dispatcher.transaction import Transaction, by_type
+from shared.lifecycle import Outcome, TaskStatus
+from shared.protocol import (
+    BODY_BYTES_MAX,
+    CRASH_LIMIT_DEFAULT,
+    EMPTY_OBJECT,
+    MAX_RETRIES_DEFAULT,
+    WANT_MAX,
+    Checkpoint,
+    CheckpointBody,
+    ExchangeAnswer,
+    Grant,
+    GrantedCheckpoint,
+    Holding,
+    Refusal,
+    Result,
+    TaskAttempt,
+)
+from shared.settings import Settings
+
+ANSWER_BYTES = 8 * 1024 * 1024  # bodies in one claim's answer
+_encode = msgspec.json.Encoder().encode
+
+
+class _Claimable(NamedTuple):
+    priority: int
+    task_id: int
+    attempt: int
+    alone: int
+    type: str
+    timeout_seconds: float | None
+    checkpoint_seq: int | None
+    payload: bytes | None
+
+
+class Leases:
+    """The rules of grants. `settings` gives lease and heartbeat times."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+
+    def claim(self, tx: Transaction, worker: Worker, want: int) -> list[Grant]:
+        """Grant the best eligible tasks, priority first, then the oldest; none to a worker that is gone.
+
+        A task that travels alone ends the batch: it is granted by itself or left for the next claim.
+        """
+        if not self.registry.may_claim(tx, worker):
+            return []
+        want = min(want, WANT_MAX)
+        served = worker.info.types
+        types = [type for (type,) in tx.pending_types() if served is None or type in served]
+        queues: list[Any] = [map(_Claimable._make, tx.claimable(type=type, n=want)) for type in types]
+        chosen = _travelling(islice(merge(*queues, key=lambda c: (-c.priority, c.task_id)), want))
+        if not chosen:
+            return []
+        lease_id = secrets.token_urlsafe(16)  # 128 random bits
+        tx.claim(
+            task_id=[candidate.task_id for candidate in chosen],
+            alone=int(len(chosen) == 1),
+            worker_key=worker.key,
+            lease_id=lease_id,
+            lease_expires_at=tx.lease_now + self.settings.lease_seconds,
+            now=tx.now,
+        )
+        for type, ids in by_type((c.type, c.task_id) for c in chosen).items():
+            tx.moved(type, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, ids)
+        return [self._grant(tx, candidate, lease_id) for candidate in chosen]
+
+    def _grant(self, tx: Transaction, chosen: _Claimable, lease_id: str) -> Grant:
+        checkpoint = None
+        if chosen.checkpoint_seq is not None:
+            seq, state, progress, elapsed, chunks = tx.resume_point(task_id=chosen.task_id)
+            checkpoint = GrantedCheckpoint(seq, msgspec.Raw(state), progress, elapsed, chunks)
+        return Grant(
+            chosen.task_id,
+            chosen.attempt + 1,
+            lease_id,
+            self.settings.lease_seconds,
+            chosen.type,
+            EMPTY_OBJECT if chosen.payload is None else msgspec.Raw(chosen.payload),
+            chosen.timeout_seconds,
+            checkpoint,
+        )
+
+    def renew(self, tx: Transaction, worker: Worker, holding: Sequence[Holding], answer: ExchangeAnswer) -> None:
+        """Let the leases run on that a worker's complete list names; reclaim what two lists lacked."""
+        listed = {task_id: entry for entry in holding for task_id in _named(entry)}
+        expires_at = tx.lease_now + self.settings.lease_seconds
+        renewed: list[tuple[Any, ...]] = []
+        missing: list[tuple[int, int, str]] = []
+        known: set[int] = set()
+        for task_id, attempt, lease_id, running, missing_since, lease_expires_at, *told in tx.held_by(
+            worker_key=worker.key
+        ):
+            entry = listed.get(task_id)
+            if entry is None or entry.lease_id != lease_id:
+                if missing_since is None:
+                    missing.append((task_id, attempt, lease_id))
+                elif tx.lease_now - missing_since >= self.settings.heartbeat_interval_seconds * 0.9:
+                    held = attempts.held(tx, task_id, attempt, lease_id)
+                    self.reclaim(tx, held, worker.info.name, "its worker no longer holds it", counts=False)
+                continue
+            known.add(task_id)
+            runs = entry.running is True or (isinstance(entry.running, list) and task_id in entry.running)
+            said = [entry.progress, entry.message]
+            worn = lease_expires_at - tx.lease_now < self.settings.lease_seconds / 2
+            if (
+                runs != bool(running)
+                or missing_since is not None
+                or worn
+                or (said != [None, None] and said != told)
+            ):
+                renewed.append((task_id, attempt, lease_id, int(runs), *said))
+        if renewed:
+            columns = [list(column) for column in zip(*renewed, strict=True)]
+            names = ("task_id", "attempt", "lease_id", "running", "progress", "message")
+            tx.renew(lease_expires_at=expires_at, **dict(zip(names, columns, strict=True)))
+        if missing:
+            ids, numbers, leases = (list(column) for column in zip(*missing, strict=True))
+            tx.miss(task_id=ids, attempt=numbers, lease_id=leases, lease_now=tx.lease_now)
+        for task_id, entry in listed.items():
+            if task_id not in known:
+                self._find(tx, worker, task_id, entry, answer)
+
+    def _find(self, tx: Transaction, worker: Worker, task_id: int, entry: Holding, answer: ExchangeAnswer) -> None:
+        """A listed grant that this worker does not hold: handed over, readopted, cancelled or lost."""
+        attempt = entry.attempt or tx.current_attempt(task_id=task_id, lease_id=entry.lease_id) or 0
+        grant = {"task_id": task_id, "attempt": attempt, "lease_id": entry.lease_id}
+        expires_at = tx.lease_now + self.settings.lease_seconds
+        if tx.hand_over(worker_key=worker.key, lease_expires_at=expires_at, **grant):
+            return
+        if self.readopt(tx, worker, task_id, attempt, entry.lease_id):
+            return
+        end = tx.attempt_end(task_id=task_id, attempt=attempt)
+        named = TaskAttempt(task_id, attempt)
+        if end is not None and end[0] == entry.lease_id and end[1] == Outcome.CANCELLED:
+            answer.cancel.append(named)
+        else:
+            answer.lost.append(named)
+
+    def readopt(self, tx: Transaction, worker: Worker, task_id: int, attempt: int, lease_id: str) -> bool:
+        """A reclaimed grant goes on as if nothing had been, unless somebody claimed the task since."""
+        before = tx.task_state(task_id=task_id)
+        row = tx.readopt(
+            task_id=task_id,
+            attempt=attempt,
+            lease_id=lease_id,
+            worker_key=worker.key,
+            lease_expires_at=tx.lease_now + self.settings.lease_seconds,
+        )
+        if row is None:
+            return False
+        (lost,) = tx.forget_reclaim(task_id=task_id, attempt=attempt, lease_id=lease_id)
+        tx.work["lost"] -= lost or 0
+        tx.moved(row[0], TaskStatus(before[0]), TaskStatus.IN_PROGRESS, [task_id])
+        tx.log("readopt", task_id=task_id, attempt=attempt, worker=worker.info.name)
+        return True
+
+    def checkpoint(self, tx: Transaction, report: Checkpoint, answer: ExchangeAnswer) -> None:
+        """Keep a task's newest memory and its new output, in one; only a greater seq is stored."""
+        refusal = checks.checkpoint(report)
+        if refusal is not None:
+            answer.refused.append(Refusal(report.task_id, report.attempt, refusal.body()["error"]))
+        elif not self._remember(tx, report.task_id, report.attempt, report.lease_id, report):
+            fence = {"task_id": report.task_id, "attempt": report.attempt, "lease_id": report.lease_id}
+            if tx.held(**fence) is None:
+                answer.lost.append(TaskAttempt(report.task_id, report.attempt))
+
+    def _remember(self, tx: Transaction, task_id: int, attempt: int, lease_id: str, body: CheckpointBody) -> bool:
+        fenced = tx.checkpoint(
+            task_id=task_id,
+            attempt=attempt,
+            lease_id=lease_id,
+            seq=body.seq,
+            elapsed_seconds=body.elapsed_seconds,
+            progress=body.progress,
+        )
+        if fenced is None:
+            return False
+        (chunks,) = tx.store_checkpoint(
+            task_id=task_id,
+            attempt=attempt,
+            seq=body.seq,
+            state=bytes(body.state),
+            progress=body.progress,
+            elapsed_seconds=body.elapsed_seconds,
+            chunks=len(body.output),
+            now=tx.now,
+        )
+        if body.output:
+            indexes = range(chunks - len(body.output), chunks)
+            tx.append_output(task_id=task_id, chunk_index=indexes, body=[bytes(chunk) for chunk in body.output])
+        return True
+
+    # ------------------------------------------------------------------ how attempts end
+
+    def end_attempts(self, tx: Transaction, results: Sequence[Result], answer: ExchangeAnswer) -> None:
+        """Sort a message's results by outcome; the completed ones, often hundreds, go as one."""
+        completed: list[Result] = []
+        for report in results:
+            refusal = checks.result(report)
+            if refusal is not None:
+                answer.refused.append(Refusal(report.task_id, report.attempt, refusal.body()["error"]))
+                continue
+            if report.checkpoint is not None:
+                self._remember(tx, report.task_id, report.attempt, report.lease_id, report.checkpoint)
+            if report.outcome == "completed":
+                completed.append(report)
+                continue
+            held = attempts.find(tx, report.task_id, report.attempt, report.lease_id)
+            if held is not None:
+                self._END[report.outcome](self, tx, held, report)
+            elif not attempts.is_repeat(tx, report):
+                answer.lost.append(TaskAttempt(report.task_id, report.attempt))
+        if completed:
+            self.complete(tx, completed, answer)
+
+    def complete(self, tx: Transaction, reports: Sequence[Result], answer: ExchangeAnswer) -> None:
+        """End tasks with their results. A repeat of the report that won is no loss."""
+        won = tx.complete(
+            task_id=[report.task_id for report in reports],
+            attempt=[report.attempt for report in reports],
+            lease_id=[report.lease_id for report in reports],
+            elapsed_seconds=[report.elapsed_seconds or 0.0 for report in reports],
+            now=tx.now,
+        )
+        if won:
+            attempts.record_completed(tx, won, {report.task_id: report for report in reports})
+        if len(won) < len(reports):
+            winners = {row[0] for row in won}
+            for report in reports:
+                if report.task_id not in winners and not attempts.is_repeat(tx, report):
+                    answer.lost.append(TaskAttempt(report.task_id, report.attempt))
+
+    def fail(self, tx: Transaction, held: Held, report: Result) -> None:
+        """The task raised or overran its time: try again after a pause, or leave it as a dead letter."""
+        failures = held.failures + 1
+        limit = next(n for n in (held.max_retries, report.max_retries, MAX_RETRIES_DEFAULT) if n is not None)
+        error = bytes(report.error)
+        if report.retryable and failures <= limit:
+            pause = report.retry_after_seconds
+            pause = held.backoff_policy.delay_seconds(failures) if pause is None else pause
+            attempts.end(
+                tx,
+                held,
+                Outcome.FAILED,
+                TaskStatus.SCHEDULED,
+                report,
+                error,
+                failures=failures,
+                run_at=tx.now + pause,
+            )
+        else:
+            attempts.end(tx, held, Outcome.FAILED, TaskStatus.FAILED, report, error, failures=failures)
+
+    def crash(self, tx: Transaction, held: Held, report: Result) -> None:
+        """The process that ran it died: again at once, then after pauses, until crash_limit."""
+        self._count_crash(tx, held, Outcome.CRASHED, report, bytes(report.error))
+
+    def release(self, tx: Transaction, held: Held, report: Result) -> None:
+        """A polite stop: pending again at once, nothing spent."""
+        attempts.end(tx, held, Outcome.RELEASED, TaskStatus.PENDING, report, releases=held.releases + 1)
+
+    _END: ClassVar[dict[str, Callable[[Leases, Transaction, Held, Result], None]]] = {
+        Outcome.FAILED: fail,
+        Outcome.CRASHED: crash,
+        Outcome.RELEASED: release,
+    }
+
+    def reclaim(self, tx: Transaction, held: Held, worker: str, reason: str, *, counts: bool) -> None:
+        """Take a task back from a worker that went silent or lost it; it travels alone from now on."""
+        error = _encode({"type": "WorkerLost", "message": f"{reason} ({worker})"})
+        if counts:
+            self._count_crash(tx, held, Outcome.RECLAIMED, None, error, worker)
+        else:
+            attempts.end(tx, held, Outcome.RECLAIMED, TaskStatus.PENDING, None, error, alone=True, worker=worker)
+
+    def _count_crash(
+        self,
+        tx: Transaction,
+        held: Held,
+        outcome: Outcome,
+        report: Result | None,
+        error: bytes,
+        worker: str = "",
+    ) -> None:
+        crashes = held.crashes + 1
+        limit = CRASH_LIMIT_DEFAULT if held.crash_limit is None else held.crash_limit
+        status, run_at = TaskStatus.PENDING, None
+        if crashes >= limit:
+            status = TaskStatus.FAILED
+        elif crashes > 1:
+            status, run_at = TaskStatus.SCHEDULED, tx.now + held.backoff_policy.delay_seconds(crashes - 1)
+        attempts.end(
+            tx,
+            held,
+            outcome,
+            status,
+            report,
+            error,
+            crashes=crashes,
+            run_at=run_at,
+            alone=True,
+            worker=worker,
+        )
+
+    def reclaim_all(self, tx: Transaction, worker_key: int, name: str, reason: str, counts: bool) -> int:
+        fences = tx.held_of_worker(worker_key=worker_key).fetchall()
+        for task_id, attempt, lease_id in fences:
+            held = attempts.held(tx, task_id, attempt, lease_id)
+            self.reclaim(tx, held, name, reason, counts=counts and bool(held.running or held.alone))
+        return len(fences)
+
+
+def _named(entry: Holding) -> Sequence[int]:
+    """The tasks that an entry of `holding` names."""
+    if entry.task_ids is not None:
+        return entry.task_ids
+    return () if entry.task_id is None else (entry.task_id,)
+
+
+def _travelling(candidates: Iterable[_Claimable]) -> list[_Claimable]:
+    """As many of the candidates, in order, as may travel in one answer."""
+    chosen: list[_Claimable] = []
+    size = 0
+    for candidate in candidates:
+        if chosen and (candidate.alone or size > ANSWER_BYTES):
+            break
+        chosen.append(candidate)
+        size += len(candidate.payload or b"")
+        size += BODY_BYTES_MAX if candidate.checkpoint_seq is not None else 0
+        if candidate.alone:
+            break
+    return chosen

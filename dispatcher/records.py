@@ -1,0 +1,235 @@
+"""What the database's rows look like from outside: tasks, attempts, workers, counts. Reads only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from dispatcher.database import Database
+from dispatcher.transaction import Transaction
+from shared import errors
+from shared.lifecycle import ENDED, TaskStatus, WorkerState
+from shared.protocol import (
+    CRASH_LIMIT_DEFAULT,
+    EMPTY_OBJECT,
+    INTEGER_MAX,
+    MAX_RETRIES_DEFAULT,
+    NULL,
+    AttemptView,
+    TaskFilter,
+    TaskView,
+    WorkerView,
+)
+from shared.settings import Settings
+
+PAGE_BYTES = 8 * 1024 * 1024  # a page of tasks with large bodies ends early
+OUTPUT_CHUNKS = 16  # read at a time: at most 16 MiB in memory
+SHOWN_SECONDS = 86400.0  # workers that are gone are shown for a day
+
+
+class Records:
+    """Answers questions about the database, each from one short read."""
+
+    def __init__(self, database: Database, settings: Settings, version: str) -> None:
+        self.database = database
+        self.settings = settings
+        self.version = version
+        self._started = time.monotonic()
+
+    def task(self, task_id: int, wait_seconds: float = 0.0) -> TaskView:
+        """One task; with `wait_seconds` once it has ended, or as it is after that time. NotFound."""
+        view = self._task(task_id)
+        if wait_seconds > 0 and view.status not in ENDED:
+            seconds = min(wait_seconds, self.settings.long_poll_seconds)
+            self.database.wait_for_end(task_id, lambda: self._task(task_id).status in ENDED, seconds)
+            view = self._task(task_id)
+        return view
+
+    def _task(self, task_id: int) -> TaskView:
+        with self.database.read() as tx:
+            return self._view(tx, task_id)
+
+    def _view(self, tx: Transaction, task_id: int) -> TaskView:
+        row = tx.task_view(task_id=task_id) if task_id <= INTEGER_MAX else None
+        if row is None:
+            raise errors.NotFound(f"there is no task {task_id}")
+        return _task_view(row, tx.now)
+
+    def tasks(self, wanted: TaskFilter) -> dict[str, Any]:
+        """A page, newest first: `{"tasks": [...], "next": cursor or None}`."""
+        query: dict[str, Any] = {
+            "after": wanted.after or INTEGER_MAX,
+            "status": wanted.status,
+            "type": wanted.type,
+            "n": wanted.limit + 1,
+        }
+        with self.database.read() as tx:
+            rows = tx.task_ids(**query) if wanted.tag is None else tx.task_ids_with_tag(tag=wanted.tag, **query)
+            ids = [task_id for (task_id,) in rows]
+            views: list[TaskView] = []
+            size = 0
+            for task_id in ids[: wanted.limit]:
+                view = self._view(tx, task_id)
+                views.append(view)
+                size += memoryview(view.payload).nbytes + memoryview(view.result).nbytes
+                if size > PAGE_BYTES:
+                    break
+        return {"tasks": views, "next": views[-1].task_id if len(views) < len(ids) else None}
+
+    def attempts(self, task_id: int) -> list[AttemptView]:
+        """The history of a task, oldest first. NotFound."""
+        with self.database.read() as tx:
+            self._view(tx, task_id)
+            return [_attempt_view(row) for row in tx.attempt_views(task_id=task_id)]
+
+    def checkpoint(self, task_id: int) -> dict[str, Any]:
+        """The newest checkpoint. NotFound if the task or its checkpoint is not there."""
+        with self.database.read() as tx:
+            self._view(tx, task_id)
+            row = tx.checkpoint_view(task_id=task_id)
+        if row is None:
+            raise errors.NotFound(f"task {task_id} has no checkpoint")
+        names = ("task_id", "attempt", "seq", "state", "progress", "elapsed_seconds", "saved_at")
+        view = dict(zip(names, row, strict=True))
+        return view | {"state": msgspec.Raw(view["state"]), "saved_at": _iso(view["saved_at"])}
+
+    def output(self, task_id: int) -> Iterator[bytes]:
+        """The task's output as lines of JSON, a few chunks at a time. NotFound."""
+        self._task(task_id)
+        return self._output_lines(task_id)
+
+    def _output_lines(self, task_id: int) -> Iterator[bytes]:
+        first = 0
+        while True:
+            with self.database.read() as tx:
+                rows = tx.output_page(task_id=task_id, first=first, n=OUTPUT_CHUNKS).fetchall()
+            if not rows:
+                return
+            yield b"".join(_one_line(body) + b"\n" for _, body in rows)
+            first = rows[-1][0] + 1
+
+    def workers(self) -> list[WorkerView]:
+        """The workers, alive ones first; gone ones for a day."""
+        with self.database.read() as tx:
+            rows = tx.worker_views(since=tx.now - SHOWN_SECONDS).fetchall()
+            return [_worker_view(row, tx.lease_now) for row in rows]
+
+    def worker(self, name_or_id: str) -> WorkerView:
+        """A worker by its id, or by its name if only one has it (alive ones first). NotFound, Conflict."""
+        views = self.workers()
+        found = [view for view in views if view.worker_id == name_or_id]
+        found = found or [view for view in views if view.name == name_or_id]
+        living = [view for view in found if view.state not in (WorkerState.DEAD, WorkerState.STOPPED)]
+        candidates = living or found
+        if not candidates:
+            raise errors.NotFound(f"there is no worker {name_or_id!r}")
+        if len(candidates) > 1:
+            ids = [view.worker_id for view in candidates]
+            raise errors.Conflict(f"several workers are named {name_or_id!r}; use an id: {', '.join(ids)}")
+        return candidates[0]
+
+    def stats(self) -> dict[str, Any]:
+        """Counts by status, of workers, the last minute, and work useful, saved and lost in seconds."""
+        with self.database.read() as tx:
+            tasks = {str(status): 0 for status in TaskStatus} | dict(tx.count_views().fetchall())
+            workers = {str(state): 0 for state in WorkerState}
+            workers |= dict(tx.worker_counts(since=tx.now - SHOWN_SECONDS).fetchall())
+            completed = tx.completed_since(since=int(tx.now) - 60)
+            work = dict.fromkeys(("useful", "saved", "lost"), 0.0) | dict(tx.work_views().fetchall())
+        return {
+            "tasks": {**tasks, "total": sum(tasks.values())},
+            "workers": workers,
+            "completed_last_minute": completed,
+            "work": {f"{kind}_seconds": round(max(0.0, seconds), 3) for kind, seconds in work.items()},
+            "uptime_seconds": round(time.monotonic() - self._started, 3),
+            "version": self.version,
+        }
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _raw(body: bytes | None) -> msgspec.Raw:
+    return NULL if body is None else msgspec.Raw(body)
+
+
+def _one_line(body: bytes) -> bytes:
+    """Line breaks in JSON stand only between values, never inside one, so a blank does as well."""
+    return body.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _task_view(row: tuple[Any, ...], now: float) -> TaskView:
+    (
+        task_id, type, payload, status, priority, tags, attempt, failures, crashes, releases, max_retries,
+        crash_limit, timeout_seconds, worker, worker_id, progress, message, result, error, created_at, run_at,
+        started_at, finished_at, elapsed_seconds, resumed_seconds,
+    ) = row  # fmt: skip
+    if status == TaskStatus.IN_PROGRESS:
+        elapsed_seconds = round((resumed_seconds or 0.0) + max(0.0, now - started_at), 3)
+    return TaskView(
+        task_id=task_id,
+        type=type,
+        payload=EMPTY_OBJECT if payload is None else msgspec.Raw(payload),
+        status=status,
+        priority=priority,
+        tags=[] if tags is None else msgspec.json.decode(tags),
+        attempt=attempt,
+        failures=failures,
+        crashes=crashes,
+        releases=releases,
+        max_retries=MAX_RETRIES_DEFAULT if max_retries is None else max_retries,
+        crash_limit=CRASH_LIMIT_DEFAULT if crash_limit is None else crash_limit,
+        timeout_seconds=timeout_seconds,
+        worker=worker,
+        worker_id=worker_id,
+        progress=progress,
+        message=message,
+        result=_raw(result),
+        error=_raw(error),
+        created_at=_iso(created_at) or "",
+        run_at=_iso(run_at),
+        started_at=_iso(started_at),
+        finished_at=_iso(finished_at),
+        elapsed_seconds=elapsed_seconds,
+    )
+
+
+def _attempt_view(row: tuple[Any, ...]) -> AttemptView:
+    number, worker, worker_id, outcome, started_at, finished_at, elapsed, resumed, lost, error, cached = row
+    return AttemptView(
+        attempt=number,
+        worker=worker,
+        worker_id=worker_id,
+        outcome=outcome,
+        started_at=_iso(started_at) or "",
+        finished_at=_iso(finished_at),
+        elapsed_seconds=elapsed,
+        resumed_seq=resumed,
+        lost_seconds=lost,
+        error=_raw(error),
+        cached=bool(cached),
+    )
+
+
+def _worker_view(row: tuple[Any, ...], lease_now: float) -> WorkerView:
+    worker_id, name, host, pid, state, slots, types, running, heard_at, heard = row
+    return WorkerView(
+        worker_id=worker_id,
+        name=name,
+        host=host,
+        pid=pid,
+        state=state,
+        slots=slots,
+        types=None if types is None else msgspec.json.decode(types),
+        running=running,
+        last_heartbeat_at=_iso(heard_at) or "",
+        seconds_since_heartbeat=round(max(0.0, lease_now - heard), 3),
+    )

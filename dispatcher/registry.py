@@ -1,0 +1,109 @@
+"""Who the workers are: registration, heartbeats, what types they announced.
+
+Liveness belongs to a worker_id, which is new for each process start; the name is only a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from dispatcher.transaction import Transaction
+from shared import errors
+from shared.lifecycle import WorkerState
+from shared.protocol import WorkerInfo
+from shared.settings import Settings
+
+_STATES = {"running": WorkerState.ALIVE, "draining": WorkerState.DRAINING, "stopped": WorkerState.STOPPED}
+ReclaimAll = Callable[[Transaction, int, str, str, bool], int]
+
+
+@dataclass
+class Worker:
+    """The sender of a message; `key` is its row, 0 until it has been heard."""
+
+    info: WorkerInfo
+    key: int = 0
+
+
+class Registry:
+    """The workers table, and the types announced in it (`settings.unknown_types` is the policy)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._refuse_unknown = settings.unknown_types == "refuse"
+        self._announced: set[str] = set()
+
+    def hear(self, tx: Transaction, info: WorkerInfo, reclaim_all: ReclaimAll) -> int:
+        """Note a message as a heartbeat, registering a stranger; returns the worker's key.
+
+        A goodbye gives back whatever is still held, and counts nothing.
+        """
+        before = tx.worker(worker_id=info.worker_id)
+        state = _STATES[info.state]
+        gone_at = tx.now if state is WorkerState.STOPPED else None
+        if before is not None and not info.name:  # it said who it is before: get-task, heartbeat
+            key = int(before[0])
+            tx.touch_worker(worker_key=key, state=state, lease_now=tx.lease_now, now=tx.now, gone_at=gone_at)
+        else:
+            (key,) = tx.hear_worker(
+                worker_id=info.worker_id,
+                name=info.name or info.worker_id,
+                host=info.host,
+                pid=info.pid,
+                slots=info.slots,
+                types=None if info.types is None else msgspec.json.encode(info.types).decode(),
+                state=state,
+                lease_now=tx.lease_now,
+                now=tx.now,
+                gone_at=gone_at,
+            )
+        self._note_change(tx, info, None if before is None else before[1], state)
+        if state is WorkerState.STOPPED:
+            reclaim_all(tx, key, info.name or info.worker_id, "its worker said goodbye", False)
+        return int(key)
+
+    def _note_change(self, tx: Transaction, info: WorkerInfo, before: str | None, state: WorkerState) -> None:
+        event = None
+        if state is WorkerState.STOPPED:
+            event = None if before == state else "worker_stopped"
+        elif before is None:
+            event = "worker_registered"
+        elif before in (WorkerState.DEAD, WorkerState.STOPPED):
+            event = "worker_returned"
+        if event is not None:
+            tx.log(event, name=info.name or info.worker_id, worker_id=info.worker_id)
+
+    def may_claim(self, tx: Transaction, worker: Worker) -> bool:
+        """Only a live worker: a request may have been parked for longer than its sender lived."""
+        row = tx.worker(worker_id=worker.info.worker_id)
+        return row is not None and row[1] == WorkerState.ALIVE
+
+    def known(self, tx: Transaction, worker_id: str) -> tuple[int, str, str, str | None]:
+        """(key, state, name, types) of a worker; raises NotFound."""
+        row: tuple[int, str, str, str | None] | None = tx.worker(worker_id=worker_id)
+        if row is None:
+            raise errors.NotFound(f"there is no worker {worker_id!r}")
+        return row
+
+    def unknown_types_warning(self, tx: Transaction, types: set[str]) -> str | None:
+        """A sentence about types nobody has announced; raises Invalid if those are to be refused."""
+        unknown = types - self._announced
+        if not unknown:
+            return None
+        announced: set[str] = set()
+        for (listed,) in tx.announced_types():
+            if listed is None:
+                return None  # a live worker takes every type
+            announced |= set(msgspec.json.decode(listed))
+        self._announced = announced
+        unknown = types - announced
+        if not unknown:
+            return None
+        so_far = ", ".join(sorted(announced)) or "none"
+        sentences = [f"no worker has announced type {type!r}" for type in sorted(unknown)]
+        text = f"{'; '.join(sentences)}; announced so far: {so_far}"
+        if self._refuse_unknown:
+            raise errors.Invalid(text, field="type", allowed=sorted(announced))
+        return text

@@ -1,0 +1,47 @@
+"""What machines that watch machines ask."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from dispatcher import wire
+from dispatcher.ledger import Ledger
+from dispatcher.monitor import Monitor
+from dispatcher.records import Records
+from shared import errors
+from shared.protocol import Nothing
+
+
+def blueprint(ledger: Ledger, records: Records, monitor: Monitor) -> Blueprint:
+    """The routes /stats, /health and /ready."""
+    routes = Blueprint("system", __name__)
+
+    @routes.get("/stats")
+    def stats() -> Response:
+        wire.query(Nothing)
+        return wire.answer(records.stats())
+
+    @routes.get("/health")
+    def health() -> Response:
+        """Touches no database: only says that this process answers."""
+        wire.query(Nothing)
+        return wire.answer({"status": "ok", "version": records.version})
+
+    @routes.get("/ready")
+    def ready() -> Response:
+        """Proves a write (an empty transaction that is committed) and a living monitor."""
+        wire.query(Nothing)
+        try:
+            ledger.database.write(lambda tx: None)
+            database = "ok"
+        except errors.Unavailable as error:
+            database = error.message
+        watching = "ok" if monitor.alive else "not running"
+        good = database == watching == "ok"
+        answer = {"status": "ok" if good else "unavailable", "database": database, "monitor": watching}
+        response = wire.answer({**answer, "version": records.version}, 200 if good else 503)
+        if not good:
+            response.headers["Retry-After"] = "1"
+        return response
+
+    return routes

@@ -1,0 +1,92 @@
+"""Serves the app with granian in this very process: its front is asynchronous (a slow client holds
+no thread), its WSGI calls run on threads, so that a request may be parked.
+
+granian usually starts worker processes; its threaded server does the same in one process, which is
+what a database with one writer needs: one pid to lock, to signal and to lose. It insists on a
+Python without GIL for speed only, so that check is lifted (measured: the same answers and speed).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.mt import MTServer
+
+from dispatcher.startup import CannotStart
+
+# Waiting requests hold a thread each; these are for the others.
+SPARE_THREADS = 32
+# Then the process ends even if a request still runs: the database is safe at any moment.
+STOP_SECONDS = 4.0
+
+
+class Server(MTServer):
+    """`on_stop` runs when a signal asks for the end, before open requests are waited for."""
+
+    def __init__(self, app: Flask, host: str, port: int, parked_max: int, on_stop: Callable[[], None]) -> None:
+        super().__init__(
+            "the app is handed to serve()",
+            address=host,
+            port=port,
+            interface=Interfaces.WSGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            blocking_threads=parked_max + SPARE_THREADS,
+            backpressure=4 * (parked_max + SPARE_THREADS),
+            backlog=1024,
+            http1_settings=HTTP1Settings(header_read_timeout=10_000),
+            log_enabled=False,
+        )
+        self._app = app
+        self._on_stop = on_stop
+
+    def run(self) -> None:
+        """Serve until SIGTERM or Ctrl-C."""
+        self.serve(target_loader=lambda: self._app, wrap_loader=False)
+
+    def _check_gil(self) -> None:
+        pass
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        """The first signal stops politely, the second at once."""
+        if self.interrupt_signal:
+            os._exit(130)
+        super().signal_handler_interrupt(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Answer what is parked, then let granian wait for the rest, within limits."""
+        killer = threading.Timer(STOP_SECONDS, os._exit, (0,))
+        killer.daemon = True
+        killer.start()
+        self._on_stop()
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]
+
+
+def quiet() -> None:
+    """granian's own log lines would only repeat ours."""
+    logging.getLogger("_granian").setLevel(logging.ERROR)
+    logging.getLogger("granian").setLevel(logging.ERROR)
+
+
+def free_port(host: str, port: int) -> int:
+    """`port` if nobody listens on it (0: any free one); raises CannotStart naming the way out."""
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"cannot listen on {host}:{port} ({error.strerror}); "
+                "set DISPATCHER_PORT to another port, or stop what uses it"
+            ) from None
+        taken: int = probe.getsockname()[1]
+        return taken

@@ -1,0 +1,369 @@
+-- Every statement, by name. Suffix: none = rows, ^ = one row, $ = one value, ! = changed rows,
+-- *! = once per row of the columns given (and the rows it returns). Times arrive as :now (wall
+-- clock) and :lease_now (lease clock). "The fence" is task_id, attempt and lease_id of the current
+-- grant, together with status = 'in-progress': without it a late report would change the task.
+
+-- ---------------------------------------------------------------- submit
+
+-- name: reserve_task_ids$
+-- The last of :n fresh ids, never given before.
+UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq;
+
+-- name: submit*!
+-- A new task, pending or scheduled.
+INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
+                   max_retries, crash_limit, timeout_seconds, backoff, tags)
+VALUES (:task_id, :type, :status, :priority, :now, :run_at,
+        :max_retries, :crash_limit, :timeout_seconds, :backoff, :tags);
+
+-- name: add_payload*!
+INSERT INTO task_payloads (task_id, payload) VALUES (:task_id, :payload);
+
+-- name: add_tag*!
+INSERT INTO task_tags (tag, task_id) VALUES (:tag, :task_id);
+
+-- ---------------------------------------------------------------- claim
+
+-- name: pending_types
+-- Types that have something to claim.
+SELECT type FROM task_counts WHERE status = 'pending' AND n > 0;
+
+-- name: claimable
+-- The best pending tasks of a type, in the order in which they must be claimed.
+SELECT t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload
+  FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
+ WHERE t.status = 'pending' AND t.type = :type
+ ORDER BY t.priority DESC, t.task_id LIMIT :n;
+
+-- name: claim*!
+-- Grants a pending task: the next attempt, a lease, and where it resumes from.
+UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, worker_key = :worker_key,
+       lease_id = :lease_id, lease_expires_at = :lease_expires_at, started_at = :now, run_at = NULL,
+       resumed_seq = checkpoint_seq, resumed_seconds = saved_seconds
+ WHERE task_id = :task_id AND status = 'pending';
+
+-- name: resume_point^
+-- What a new grant goes on from.
+SELECT seq, state, progress, elapsed_seconds, output_chunks FROM checkpoints WHERE task_id = :task_id;
+
+-- ---------------------------------------------------------------- renew, readopt
+
+-- name: held_by
+-- The grants that a worker holds, as the database sees it.
+SELECT task_id, attempt, lease_id, running, missing_since, lease_expires_at, progress, message
+  FROM tasks WHERE status = 'in-progress' AND worker_key = :worker_key;
+
+-- name: renew*!
+-- Fenced: the lease runs on, and what its worker says of the task is noted.
+UPDATE tasks SET lease_expires_at = :lease_expires_at, running = :running, missing_since = NULL,
+       progress = COALESCE(:progress, progress), message = COALESCE(:message, message)
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
+
+-- name: miss*!
+-- Fenced: the worker's list lacks this grant since now.
+UPDATE tasks SET missing_since = :lease_now
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
+
+-- name: hand_over!
+-- Fenced: a restarted worker holds what its predecessor finished.
+UPDATE tasks SET worker_key = :worker_key, missing_since = NULL, lease_expires_at = :lease_expires_at
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
+
+-- name: current_attempt$
+-- The attempt that a lease was granted for, whether it runs or has ended.
+SELECT attempt FROM tasks WHERE task_id = :task_id AND lease_id = :lease_id
+UNION ALL
+SELECT attempt FROM attempts WHERE task_id = :task_id AND lease_id = :lease_id
+ ORDER BY attempt DESC LIMIT 1;
+
+-- name: readopt^
+-- A reclaimed grant that nobody has claimed since goes on; the record of its reclaim is undone next.
+UPDATE tasks SET status = 'in-progress', worker_key = :worker_key, lease_id = :lease_id,
+       lease_expires_at = :lease_expires_at, run_at = NULL, missing_since = NULL, running = 0,
+       crashes = MAX(0, crashes - (SELECT a.counted FROM attempts a
+                                    WHERE a.task_id = tasks.task_id AND a.attempt = tasks.attempt))
+ WHERE task_id = :task_id AND attempt = :attempt AND status IN ('pending', 'scheduled')
+   AND EXISTS (SELECT 1 FROM attempts a WHERE a.task_id = :task_id AND a.attempt = :attempt
+                  AND a.lease_id = :lease_id AND a.outcome = 'reclaimed')
+RETURNING type;
+
+-- name: forget_reclaim^
+-- The second half of readopt: the attempt has not ended after all.
+DELETE FROM attempts
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND outcome = 'reclaimed'
+RETURNING lost_seconds;
+
+-- ---------------------------------------------------------------- checkpoint
+
+-- name: checkpoint^
+-- Fenced, and only a greater seq: the task's memory moves on, and its crashes are forgiven.
+UPDATE tasks SET checkpoint_seq = :seq, saved_seconds = :elapsed_seconds, crashes = 0,
+       progress = COALESCE(:progress, progress)
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress'
+   AND (checkpoint_seq IS NULL OR checkpoint_seq < :seq)
+RETURNING task_id;
+
+-- name: store_checkpoint^
+-- Keeps the body of the checkpoint just fenced; answers how many output chunks there are now.
+INSERT INTO checkpoints (task_id, attempt, seq, state, progress, elapsed_seconds, output_chunks, saved_at)
+VALUES (:task_id, :attempt, :seq, :state, :progress, :elapsed_seconds, :chunks, :now)
+ON CONFLICT (task_id) DO UPDATE SET attempt = excluded.attempt, seq = excluded.seq, state = excluded.state,
+       progress = excluded.progress, elapsed_seconds = excluded.elapsed_seconds, saved_at = excluded.saved_at,
+       output_chunks = checkpoints.output_chunks + excluded.output_chunks
+RETURNING output_chunks;
+
+-- name: append_output*!
+INSERT INTO task_outputs (task_id, chunk_index, body) VALUES (:task_id, :chunk_index, :body);
+
+-- ---------------------------------------------------------------- the end of an attempt
+
+-- name: complete*!
+-- Fenced: the task ends with a result.
+UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
+       missing_since = NULL, running = 0, alone = 0, progress = 1,
+       elapsed_seconds = COALESCE(resumed_seconds, 0) + :elapsed_seconds
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress'
+RETURNING task_id, attempt, type, worker_key, started_at, resumed_seq, resumed_seconds, checkpoint_seq;
+
+-- name: held^
+-- Fenced: what must be known to decide how an attempt ends.
+SELECT task_id, attempt, lease_id, type, worker_key, started_at, failures, crashes, releases, alone, running,
+       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds
+  FROM tasks
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
+
+-- name: end_attempt^
+-- Fenced: fail, crash, release, reclaim and cancel differ only in what they leave behind.
+UPDATE tasks SET status = :status, run_at = :run_at, finished_at = :finished_at, failures = :failures,
+       crashes = :crashes, releases = :releases, alone = :alone, lease_id = NULL, lease_expires_at = NULL,
+       missing_since = NULL, running = 0, elapsed_seconds = saved_seconds,
+       progress = (SELECT c.progress FROM checkpoints c WHERE c.task_id = tasks.task_id)
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress'
+RETURNING task_id;
+
+-- name: record_attempt*!
+-- History: one row when an attempt ends.
+INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
+                      elapsed_seconds, resumed_seq, lost_seconds, counted, cached, error)
+VALUES (:task_id, :attempt, :worker_key, :lease_id, :outcome, :started_at, :now,
+        :elapsed_seconds, :resumed_seq, :lost_seconds, :counted, :cached, :error);
+
+-- name: record_result*!
+-- The one recorded outcome of a task.
+INSERT INTO task_results (task_id, attempt, result, error) VALUES (:task_id, :attempt, :result, :error);
+
+-- name: drop_checkpoint*!
+DELETE FROM checkpoints WHERE task_id = :task_id;
+
+-- name: attempt_end^
+-- How an attempt ended, to tell the repeat of a report from a contradiction.
+SELECT a.lease_id, a.outcome, a.error, r.result
+  FROM attempts a LEFT JOIN task_results r ON r.task_id = a.task_id AND r.attempt = a.attempt
+ WHERE a.task_id = :task_id AND a.attempt = :attempt;
+
+-- name: silent_workers
+-- Workers not heard of since :before (lease clock).
+SELECT worker_key, worker_id, name, last_heartbeat, last_heartbeat_at FROM workers
+ WHERE state IN ('alive', 'paused', 'draining') AND last_heartbeat < :before;
+
+-- name: held_of_worker
+-- The fences of everything a worker holds.
+SELECT task_id, attempt, lease_id FROM tasks
+ WHERE status = 'in-progress' AND worker_key = :worker_key ORDER BY task_id;
+
+-- name: expired_leases
+-- Grants whose lease is over although their worker lives.
+SELECT t.task_id, t.attempt, t.lease_id FROM tasks t
+ WHERE t.status = 'in-progress' AND t.lease_expires_at < :lease_now ORDER BY t.task_id LIMIT :n;
+
+-- ---------------------------------------------------------------- promote, cancel, revive, prune
+
+-- name: promote
+-- Scheduled tasks whose time has come become pending.
+UPDATE tasks SET status = 'pending', run_at = NULL
+ WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
+                    ORDER BY run_at LIMIT :n)
+   AND status = 'scheduled'
+RETURNING type, task_id;
+
+-- name: next_due$
+-- When the next scheduled task is due.
+SELECT MIN(run_at) FROM tasks WHERE status = 'scheduled';
+
+-- name: task_state^
+SELECT status, type, attempt, lease_id, worker_key FROM tasks WHERE task_id = :task_id;
+
+-- name: cancel^
+-- A task that waits ends; one that runs is ended by end_attempt.
+UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
+ WHERE task_id = :task_id AND status IN ('blocked', 'scheduled', 'pending')
+RETURNING task_id;
+
+-- name: revive^
+-- A failed or cancelled task gets a second life; its attempts are counted on.
+UPDATE tasks SET status = 'pending', finished_at = NULL, run_at = NULL, failures = 0, crashes = 0, alone = 0,
+       message = NULL
+ WHERE task_id = :task_id AND status IN ('failed', 'cancelled')
+RETURNING task_id;
+
+-- name: drop_result!
+DELETE FROM task_results WHERE task_id = :task_id;
+
+-- name: restart!
+-- Forget the checkpoint of a task that begins again from scratch.
+UPDATE tasks SET checkpoint_seq = NULL, saved_seconds = NULL, elapsed_seconds = NULL, progress = NULL
+ WHERE task_id = :task_id;
+
+-- name: drop_payload*!
+DELETE FROM task_payloads WHERE task_id = :task_id;
+
+-- name: drop_output*!
+DELETE FROM task_outputs WHERE task_id = :task_id;
+
+-- name: prunable
+-- Tasks that ended before :before, oldest first.
+SELECT task_id, type, status FROM tasks
+ WHERE finished_at IS NOT NULL AND finished_at < :before ORDER BY finished_at LIMIT :n;
+
+-- name: drop_task*!
+DELETE FROM tasks WHERE task_id = :task_id;
+
+-- name: drop_attempts*!
+DELETE FROM attempts WHERE task_id = :task_id;
+
+-- name: drop_results*!
+DELETE FROM task_results WHERE task_id = :task_id;
+
+-- name: tags_of$
+SELECT tags FROM tasks WHERE task_id = :task_id;
+
+-- name: drop_tag*!
+DELETE FROM task_tags WHERE tag = :tag AND task_id = :task_id;
+
+-- name: prune_completions!
+DELETE FROM completions WHERE second < :before;
+
+-- ---------------------------------------------------------------- workers
+
+-- name: worker^
+SELECT worker_key, state, name, types FROM workers WHERE worker_id = :worker_id;
+
+-- name: hear_worker^
+-- Any message counts as a heartbeat; an unknown worker registers itself.
+INSERT INTO workers (worker_id, name, host, pid, slots, types, state, last_heartbeat, last_heartbeat_at, gone_at)
+VALUES (:worker_id, :name, :host, :pid, :slots, :types, :state, :lease_now, :now, :gone_at)
+ON CONFLICT (worker_id) DO UPDATE SET name = excluded.name, host = excluded.host, pid = excluded.pid,
+       slots = excluded.slots, types = excluded.types, state = excluded.state,
+       last_heartbeat = excluded.last_heartbeat, last_heartbeat_at = excluded.last_heartbeat_at,
+       gone_at = excluded.gone_at
+RETURNING worker_key;
+
+-- name: touch_worker!
+-- A heartbeat of a worker that said before who it is.
+UPDATE workers SET state = :state, last_heartbeat = :lease_now, last_heartbeat_at = :now, gone_at = :gone_at
+ WHERE worker_key = :worker_key;
+
+-- name: last_heard$
+SELECT last_heartbeat_at FROM workers WHERE worker_key = :worker_key;
+
+-- name: lose_worker^
+-- Decided again inside the transaction: only if it has not been heard of since.
+UPDATE workers SET state = 'dead', gone_at = :now
+ WHERE worker_key = :worker_key AND state IN ('alive', 'paused', 'draining') AND last_heartbeat < :before
+RETURNING worker_key;
+
+-- name: forget_worker^
+DELETE FROM workers WHERE worker_key = :worker_key AND state IN ('dead', 'stopped') RETURNING worker_key;
+
+-- name: prune_workers!
+DELETE FROM workers WHERE gone_at < :before;
+
+-- name: announced_types
+-- What the workers of the last day announced; NULL: a live one takes every type.
+SELECT types FROM workers WHERE types IS NOT NULL OR state = 'alive';
+
+-- ---------------------------------------------------------------- counts, clock
+
+-- name: add_count*!
+INSERT INTO task_counts (type, status, n) VALUES (:type, :status, :n)
+ON CONFLICT (type, status) DO UPDATE SET n = n + excluded.n;
+
+-- name: add_completions!
+INSERT INTO completions (second, n) VALUES (:second, :n)
+ON CONFLICT (second) DO UPDATE SET n = n + excluded.n;
+
+-- name: add_work*!
+INSERT INTO work_totals (kind, seconds) VALUES (:kind, :seconds)
+ON CONFLICT (kind) DO UPDATE SET seconds = seconds + excluded.seconds;
+
+-- name: save_lease_clock!
+UPDATE lease_clock SET lease_now = :lease_now WHERE one = 1;
+
+-- name: lease_clock$
+SELECT lease_now FROM lease_clock WHERE one = 1;
+
+-- ---------------------------------------------------------------- reading
+
+-- name: task_view^
+SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.failures, t.crashes, t.releases,
+       t.max_retries, t.crash_limit, t.timeout_seconds, w.name, w.worker_id, t.progress, t.message,
+       r.result, COALESCE(r.error, a.error), t.created_at, t.run_at, t.started_at, t.finished_at,
+       t.elapsed_seconds, t.resumed_seconds
+  FROM tasks t
+  LEFT JOIN task_payloads p ON p.task_id = t.task_id
+  LEFT JOIN workers w ON w.worker_key = t.worker_key
+  LEFT JOIN task_results r ON r.task_id = t.task_id
+  LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempt
+ WHERE t.task_id = :task_id;
+
+-- name: task_ids
+-- Newest first.
+SELECT task_id FROM tasks
+ WHERE task_id < :after AND (:status IS NULL OR status = :status) AND (:type IS NULL OR type = :type)
+ ORDER BY task_id DESC LIMIT :n;
+
+-- name: task_ids_with_tag
+SELECT t.task_id FROM task_tags g JOIN tasks t ON t.task_id = g.task_id
+ WHERE g.tag = :tag AND g.task_id < :after
+   AND (:status IS NULL OR t.status = :status) AND (:type IS NULL OR t.type = :type)
+ ORDER BY g.task_id DESC LIMIT :n;
+
+-- name: attempt_views
+-- Ended attempts from history, the running one from its task.
+SELECT a.attempt, w.name, w.worker_id, a.outcome, a.started_at, a.finished_at, a.elapsed_seconds,
+       a.resumed_seq, a.lost_seconds, a.error, a.cached
+  FROM attempts a LEFT JOIN workers w ON w.worker_key = a.worker_key
+ WHERE a.task_id = :task_id
+UNION ALL
+SELECT t.attempt, w.name, w.worker_id, NULL, t.started_at, NULL, NULL, t.resumed_seq, NULL, NULL, 0
+  FROM tasks t LEFT JOIN workers w ON w.worker_key = t.worker_key
+ WHERE t.task_id = :task_id AND t.status = 'in-progress'
+ ORDER BY 1;
+
+-- name: checkpoint_view^
+SELECT task_id, attempt, seq, state, progress, elapsed_seconds, saved_at
+  FROM checkpoints WHERE task_id = :task_id;
+
+-- name: output_page
+SELECT chunk_index, body FROM task_outputs
+ WHERE task_id = :task_id AND chunk_index >= :first ORDER BY chunk_index LIMIT :n;
+
+-- name: worker_views
+-- Those gone for longer than a day are no longer shown.
+SELECT w.worker_id, w.name, w.host, w.pid, w.state, w.slots, w.types,
+       (SELECT COUNT(*) FROM tasks t WHERE t.status = 'in-progress' AND t.worker_key = w.worker_key),
+       w.last_heartbeat_at, w.last_heartbeat
+  FROM workers w WHERE w.gone_at IS NULL OR w.gone_at > :since
+ ORDER BY w.gone_at IS NOT NULL, w.name, w.worker_key;
+
+-- name: count_views
+SELECT status, SUM(n) FROM task_counts GROUP BY status;
+
+-- name: worker_counts
+SELECT state, COUNT(*) FROM workers WHERE gone_at IS NULL OR gone_at > :since GROUP BY state;
+
+-- name: completed_since$
+SELECT COALESCE(SUM(n), 0) FROM completions WHERE second > :since;
+
+-- name: work_views
+SELECT kind, seconds FROM work_totals;

@@ -1,0 +1,68 @@
+"""How a task enters the database, and how it leaves it when it is old."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from dispatcher.transaction import Transaction, by_type
+from shared.lifecycle import TaskStatus
+from shared.protocol import Submission
+
+_encode = msgspec.json.Encoder().encode
+
+
+def store(
+    tx: Transaction, submissions: Sequence[Submission], run_ats: Sequence[float | None]
+) -> tuple[list[int], list[TaskStatus]]:
+    """Insert new tasks, pending or (run_at ahead) scheduled; returns ids and statuses in order."""
+    last: int = tx.reserve_task_ids(n=len(submissions))
+    ids = list(range(last - len(submissions) + 1, last + 1))
+    due = [run_at if run_at is not None and run_at > tx.now else None for run_at in run_ats]
+    statuses = [TaskStatus.PENDING if run_at is None else TaskStatus.SCHEDULED for run_at in due]
+    tx.submit(
+        task_id=ids,
+        type=[s.type for s in submissions],
+        status=statuses,
+        priority=[s.priority for s in submissions],
+        now=tx.now,
+        run_at=due,
+        max_retries=[s.max_retries for s in submissions],
+        crash_limit=[s.crash_limit for s in submissions],
+        timeout_seconds=[s.timeout_seconds for s in submissions],
+        backoff=[None if s.backoff is None else _encode(s.backoff).decode() for s in submissions],
+        tags=[None if not s.tags else _encode(s.tags).decode() for s in submissions],
+    )
+    _store_bodies(tx, ids, submissions)
+    for status in (TaskStatus.PENDING, TaskStatus.SCHEDULED):
+        those = zip(submissions, ids, statuses, strict=True)
+        for type, arrived in by_type((s.type, i) for s, i, now_is in those if now_is is status).items():
+            tx.moved(type, None, status, arrived)
+    waits = [run_at for run_at in due if run_at is not None]
+    if waits:
+        tx.due(min(waits))
+    return ids, statuses
+
+
+def _store_bodies(tx: Transaction, ids: Sequence[int], submissions: Sequence[Submission]) -> None:
+    bodies = [(i, bytes(s.payload)) for i, s in zip(ids, submissions, strict=True)]
+    bodies = [(i, body) for i, body in bodies if body != b"{}"]
+    if bodies:
+        tx.add_payload(task_id=[i for i, _ in bodies], payload=[body for _, body in bodies])
+    tags = [(i, tag) for i, s in zip(ids, submissions, strict=True) for tag in dict.fromkeys(s.tags or ())]
+    if tags:
+        tx.add_tag(task_id=[i for i, _ in tags], tag=[tag for _, tag in tags])
+
+
+def prune(tx: Transaction, before: float, bite: int) -> int:
+    """Remove up to `bite` tasks that ended before `before`, with all that belongs to them."""
+    rows = tx.prunable(before=before, n=bite).fetchall()
+    ids = [task_id for task_id, *_ in rows]
+    tagged = [(i, tag) for i in ids for tag in msgspec.json.decode(tx.tags_of(task_id=i) or b"[]")]
+    tx.drop_tag(task_id=[i for i, _ in tagged], tag=[tag for _, tag in tagged])
+    for drop in ("payload", "output", "checkpoint", "attempts", "results", "task"):
+        getattr(tx, f"drop_{drop}")(task_id=ids)
+    for task_id, type, status in rows:
+        tx.moved(type, TaskStatus(status), None, [task_id])
+    return len(ids)

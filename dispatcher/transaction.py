@@ -1,0 +1,75 @@
+"""What one operation sees of the database: named statements as methods, and the effects it notes.
+
+Effects (counts, arrivals, ends, log lines) count only if the operation succeeds and its
+transaction commits; the writer in database.py sees to that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from dispatcher.statements import Run
+from shared.lifecycle import ENDED, TaskStatus
+
+
+class Transaction:
+    """`now`: Unix seconds, `lease_now`: seconds of the lease clock, both read when it began."""
+
+    def __init__(self, connection: Any, statements: dict[str, Run], now: float, lease_now: float) -> None:
+        self._connection = connection
+        self._statements = statements
+        self.now = now
+        self.lease_now = lease_now
+        self.counts: Counter[tuple[str, str]] = Counter()  # change of (type, status)
+        self.arrivals: Counter[str] = Counter()  # tasks by type that may be claimed now
+        self.ended: list[int] = []
+        self.due_at: float | None = None  # earliest run_at of what was scheduled here
+        self.work: defaultdict[str, float] = defaultdict(float)  # seconds by kind: useful, saved, lost
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, statement: str) -> Callable[..., Any]:
+        """A named statement of dispatcher/sql, bound to this connection."""
+        run = self._statements[statement]
+        connection = self._connection
+        return lambda **values: run(connection, **values)
+
+    def moved(self, type: str, source: TaskStatus | None, target: TaskStatus | None, ids: Sequence[int]) -> None:
+        """Note that tasks of one type changed their status (None: they come or go)."""
+        if source is not None:
+            self.counts[type, source] -= len(ids)
+        if target is not None:
+            self.counts[type, target] += len(ids)
+        if target is TaskStatus.PENDING:
+            self.arrivals[type] += len(ids)
+        elif target in ENDED:
+            self.ended += ids
+
+    def due(self, run_at: float) -> None:
+        """Note that a task was scheduled for `run_at`."""
+        self.due_at = run_at if self.due_at is None else min(self.due_at, run_at)
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Write a log line once this is committed."""
+        self.events.append((event, facts))
+
+    def keep_counts(self) -> None:
+        """Bring the stored counts up to date; the last step of every operation."""
+        changed = [(type, status, n) for (type, status), n in self.counts.items() if n]
+        if changed:
+            types, statuses, ns = (list(column) for column in zip(*changed, strict=True))
+            self.add_count(type=types, status=statuses, n=ns)
+        completed = sum(n for _, status, n in changed if status == TaskStatus.COMPLETED and n > 0)
+        if completed:
+            self.add_completions(second=int(self.now), n=completed)
+        if self.work:
+            self.add_work(kind=list(self.work), seconds=list(self.work.values()))
+
+
+def by_type(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    """Task ids grouped by their type, from (type, task_id) pairs."""
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for type, task_id in pairs:
+        groups[type].append(task_id)
+    return groups

@@ -1,0 +1,91 @@
+"""Bytes to messages and back: decoding with errors that name the field, encoding, queries."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from flask import Response, request
+
+from shared import errors
+from shared.protocol import REQUEST_BYTES_MAX
+
+M = TypeVar("M")
+_PATH = re.compile(r" - at `\$\.?(.*?)`$")
+_FIELD = re.compile(r"field `(.+?)`")
+_encode = msgspec.json.Encoder().encode
+
+
+def body(optional: bool = False) -> bytes:
+    """The request's body, as JSON text in UTF-8 within the size limit; `optional`: none means {}."""
+    if (request.content_length or 0) > REQUEST_BYTES_MAX:
+        raise errors.TooLarge(f"a request may have {REQUEST_BYTES_MAX} bytes; send less at a time")
+    data = request.get_data(cache=False)
+    if not data and optional:
+        return b"{}"
+    if request.mimetype != "application/json":
+        raise errors.UnsupportedMedia(
+            f"the body is sent as {request.mimetype or 'nothing'}, not as JSON; "
+            "add the header 'Content-Type: application/json'"
+        )
+    return data
+
+
+def decode(data: bytes, decoder: msgspec.json.Decoder[M]) -> M:
+    """The message in `data`. Malformed if it is not JSON, Invalid naming the field if it does not fit."""
+    try:
+        if not data.isascii():
+            data.decode()  # fields kept as raw bytes are not looked into below
+        return decoder.decode(data)
+    except UnicodeDecodeError as error:
+        raise errors.Malformed(f"the body is not UTF-8: byte {error.start} is {data[error.start]:#x}") from None
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    except msgspec.DecodeError as error:
+        raise _unreadable(data, error) from None
+    except RecursionError:
+        raise errors.Invalid("the body is nested too deeply", field="") from None
+
+
+def _unreadable(data: bytes, error: msgspec.DecodeError) -> errors.Refused:
+    """Some texts are JSON to others but cannot be kept: NaN, Infinity, lone surrogates."""
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return errors.Malformed(f"the body is not JSON: {error}")
+    return errors.Invalid(f"NaN, Infinity and lone surrogates cannot be kept: {error}", field="")
+
+
+def invalid(error: msgspec.ValidationError) -> errors.Invalid:
+    """msgspec's complaint as ours: the field first, then what was expected."""
+    text = str(error)
+    path = _PATH.search(text)
+    where = path.group(1) if path else ""
+    what = _PATH.sub("", text)
+    named = _FIELD.search(what)
+    field = ".".join(part for part in (where, named.group(1) if named else "") if part)
+    message = f"{field or 'the body'}: {what[:1].lower()}{what[1:]}"
+    return errors.Invalid(message, field=field)
+
+
+def query(kind: type[M]) -> M:
+    """The request's query parameters as a message; unknown ones and wrong values are refused."""
+    try:
+        return msgspec.convert(request.args.to_dict(), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """A value as the JSON answer."""
+    return Response(_encode(value) + b"\n", status, mimetype="application/json")
+
+
+def refusal(error: errors.BatonError) -> Response:
+    """An error as the JSON answer, in the one shape."""
+    response = answer(error.body(), error.http_status)
+    if isinstance(error, errors.Unavailable):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response

@@ -1,0 +1,223 @@
+"""DispatcherClient: the protocol as typed calls, used by the worker, add_task.py and analysis.
+
+One client holds one connection and belongs to one thread. A call is tried again, with jittered
+pauses, while the dispatcher is away and the call is safe to repeat; submitting is repeated only
+if the request never left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+import requests
+import urllib3
+
+from shared import errors
+from shared.backoff import RECONNECT
+from shared.protocol import BATCH_MAX, Batch, Exchange, ExchangeAnswer, Submission
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 10.0  # on top of the time a request asks the dispatcher to wait
+_REQUEST_BYTES_AIM = 8 * 1024 * 1024  # half of what one request may have, so a batch always fits
+_encode = msgspec.json.Encoder().encode
+
+
+class DispatcherClient:
+    """Talks to one of `urls`, sticking to the one that works.
+
+    `patience_seconds`: how long a call may keep trying while nobody answers; 0 tries once.
+    Raises errors.Unreachable when that time is over, else the error the dispatcher named.
+    """
+
+    def __init__(self, urls: str | Sequence[str], patience_seconds: float = 0.0) -> None:
+        self.urls = [urls.rstrip("/")] if isinstance(urls, str) else [url.rstrip("/") for url in urls]
+        self.patience_seconds = patience_seconds
+        self._session = requests.Session()
+        self._answer = msgspec.json.Decoder(ExchangeAnswer)
+        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    # --- submitting
+
+    def submit(self, submission: Submission) -> dict[str, Any]:
+        """Submit one task; returns `{"task_id", "status"}` and perhaps `"warning"`."""
+        return self._json("POST", "/tasks", _encode(submission), repeatable=False)
+
+    def submit_many(self, submissions: Iterable[Submission]) -> dict[str, Any]:
+        """Submit tasks in as few requests as the limits allow; `{"task_ids": [...]}` in order.
+
+        Each request is all or nothing; an error after the first leaves the earlier ones stored.
+        """
+        ids: list[int] = []
+        warnings: dict[str, None] = {}
+        for chunk in _chunks(submissions):
+            answer = self._json("POST", "/tasks", _encode(Batch(chunk)), repeatable=False)
+            ids += answer["task_ids"]
+            warnings |= dict.fromkeys(filter(None, answer.get("warning", "").split("; ")))
+        return {"task_ids": ids, **({"warning": "; ".join(warnings)} if warnings else {})}
+
+    # --- looking and steering
+
+    def task(self, task_id: int, wait_seconds: float = 0.0) -> dict[str, Any]:
+        """One task; with `wait_seconds` the answer comes when it ends, or after that time."""
+        query = {"wait_seconds": wait_seconds} if wait_seconds else {}
+        return self._json("GET", f"/tasks/{task_id}", query=query, wait_seconds=wait_seconds)
+
+    def tasks(self, **query: Any) -> dict[str, Any]:
+        """A page of tasks, newest first: `{"tasks": [...], "next": cursor or None}`."""
+        return self._json("GET", "/tasks", query=query)
+
+    def attempts(self, task_id: int) -> list[dict[str, Any]]:
+        """The history of a task, oldest attempt first."""
+        attempts: list[dict[str, Any]] = self._json("GET", f"/tasks/{task_id}/attempts")["attempts"]
+        return attempts
+
+    def checkpoint(self, task_id: int) -> dict[str, Any]:
+        """The task's last checkpoint; NotFound if there is none."""
+        return self._json("GET", f"/tasks/{task_id}/checkpoint")
+
+    def output(self, task_id: int) -> Iterator[Any]:
+        """The chunks of a task's output, one decoded JSON value each."""
+        for line in self._call("GET", f"/tasks/{task_id}/output").splitlines():
+            yield msgspec.json.decode(line)
+
+    def cancel(self, task_id: int) -> dict[str, Any]:
+        """Cancel a task; AlreadyEnded if it has ended."""
+        return self._json("POST", f"/tasks/{task_id}/cancel")
+
+    def revive(self, task_id: int, **options: Any) -> dict[str, Any]:
+        """Make a failed or cancelled task pending again (`from_scratch`, `payload`)."""
+        return self._json("POST", f"/tasks/{task_id}/revive", _encode(options))
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers, alive ones first."""
+        workers: list[dict[str, Any]] = self._json("GET", "/workers")["workers"]
+        return workers
+
+    def forget_worker(self, worker_id: str) -> None:
+        """Forget a dead or stopped worker; Conflict for a live one."""
+        self._json("DELETE", f"/workers/{worker_id}")
+
+    def stats(self) -> dict[str, Any]:
+        """Counts by status, of workers, and of the work done, saved and lost."""
+        return self._json("GET", "/stats")
+
+    def ready(self) -> dict[str, Any]:
+        """`{"status": "ok", …}` when the database can be written and the monitor lives."""
+        return self._json("GET", "/ready")
+
+    # --- the worker's side
+
+    def exchange(self, message: Exchange) -> ExchangeAnswer:
+        """Send a worker's message; safe to repeat, since every part of it is fenced."""
+        body = self._call("POST", "/exchange", _encode(message), wait_seconds=message.wait_seconds)
+        return self._answer.decode(body)
+
+    # --- how a call travels
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        query: dict[str, Any] | None = None,
+        repeatable: bool = True,
+        wait_seconds: float = 0.0,
+    ) -> dict[str, Any]:
+        set_fields = {name: value for name, value in (query or {}).items() if value is not None}
+        target = f"{path}?{urlencode(set_fields)}" if set_fields else path
+        answer = self._call(method, target, body, repeatable=repeatable, wait_seconds=wait_seconds)
+        decoded: dict[str, Any] = msgspec.json.decode(answer)
+        return decoded
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        repeatable: bool = True,
+        wait_seconds: float = 0.0,
+    ) -> bytes:
+        give_up_at = time.monotonic() + self.patience_seconds
+        tries = 0
+        while True:
+            try:
+                return self._once(method, path, body, wait_seconds)
+            except errors.Unavailable as error:
+                sent = not isinstance(error, errors.Unreachable) or error.details.get("sent", True)
+                stored_nothing = isinstance(error, errors.DatabaseUnavailable | errors.Busy) or not sent
+                if isinstance(error, errors.Unreachable):
+                    self.urls.append(self.urls.pop(0))  # another dispatcher, if there is one
+                tries += 1
+                pause = RECONNECT.delay_seconds(tries)
+                if not (repeatable or stored_nothing) or time.monotonic() + pause >= give_up_at:
+                    raise
+            time.sleep(pause)
+
+    def _once(self, method: str, path: str, body: bytes | None, wait_seconds: float) -> bytes:
+        url = self.urls[0]
+        request = self._request(method, url + path, body)
+        try:
+            answer = self._session.get_adapter(url).send(
+                request, timeout=(CONNECT_SECONDS, wait_seconds + ANSWER_SECONDS)
+            )
+            content = answer.content
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            sent = not isinstance(error, requests.ConnectTimeout) and "Failed to establish" not in str(error)
+            reason = f"{url} does not answer ({_short(error)}); is the dispatcher started?"
+            raise errors.Unreachable(reason, sent=sent) from None
+        if answer.status_code >= 400:
+            raise errors.from_body(answer.status_code, _decoded(content))
+        return content
+
+    def _request(self, method: str, url: str, body: bytes | None) -> requests.PreparedRequest:
+        """A prepared request, kept per URL without a query: preparing costs more than sending."""
+        key = (method, url)
+        request = self._prepared.get(key)
+        if request is None:
+            headers = {"Content-Type": "application/json", "User-Agent": "baton"}
+            request = requests.Request(method, url, headers=headers).prepare()
+            if urlsplit(url).path in ("/exchange", "/tasks") and "?" not in url:
+                self._prepared[key] = request
+        request.body = body
+        if body is not None:
+            request.headers["Content-Length"] = str(len(body))
+        return request
+
+
+def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
+    chunk: list[Submission] = []
+    size = 0
+    for submission in submissions:
+        weight = len(bytes(submission.payload)) + 200
+        if chunk and (len(chunk) == BATCH_MAX or size + weight > _REQUEST_BYTES_AIM):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(submission)
+        size += weight
+    if chunk:
+        yield chunk
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError:
+        return None
+
+
+def _short(error: Exception) -> str:
+    text = str(error)
+    for known in ("Connection refused", "timed out", "Connection reset", "Name or service not known"):
+        if known in text:
+            return known.lower()
+    return type(error).__name__

@@ -1,0 +1,90 @@
+"""Every log line: event -> level and wording. Code names an event, this file says it.
+
+info = a change of state, warning = it healed itself, error = a person is needed.
+A terminal gets plain lines; anything else gets one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
+
+EVENTS: Final[dict[str, tuple[int, str]]] = {
+    # the dispatcher
+    "dispatcher_started": (INFO, "dispatcher {version} listens on {url}, database {database}, pid {pid}"),
+    "dispatcher_stopping": (INFO, "dispatcher stops: {reason}"),
+    "dispatcher_stopped": (INFO, "dispatcher stopped"),
+    "submit": (INFO, "{count} task(s) submitted: {tasks}"),
+    "cancel": (INFO, "task {task_id} cancelled"),
+    "revive": (INFO, "task {task_id} revived"),
+    "fail": (INFO, "task {task_id} attempt {attempt} failed ({next}): {reason}"),
+    "crash": (WARNING, "task {task_id} attempt {attempt} crashed ({next}): {reason}"),
+    "reclaim": (WARNING, "task {task_id} attempt {attempt} reclaimed from {worker} ({next}): {reason}"),
+    "readopt": (INFO, "task {task_id} attempt {attempt} readopted by {worker}"),
+    "worker_registered": (INFO, "worker {name} registered ({worker_id})"),
+    "worker_returned": (INFO, "worker {name} is back ({worker_id})"),
+    "worker_silent": (WARNING, "worker {name} silent for {seconds:.1f} s, taken for dead ({worker_id})"),
+    "worker_stopped": (INFO, "worker {name} said goodbye ({worker_id})"),
+    "pruned": (INFO, "{count} ended task(s) older than {days:g} days removed"),
+    "grace": (WARNING, "nobody is judged silent for {seconds:g} s: {reason}"),
+    "write_failed": (ERROR, "the database could not be written, nothing of it was stored: {reason}"),
+    "write_recovered": (INFO, "the database can be written again"),
+    "internal_error": (ERROR, "{where} failed unexpectedly: {reason}"),
+    # the worker
+    "worker_started": (INFO, "worker {name} started: {slots} slot(s), types {types}, dispatcher {url}"),
+    "worker_draining": (INFO, "worker {name} stops claiming ({reason}); {held} task(s) held"),
+    "worker_ended": (
+        INFO,
+        "worker {name} ended: {completed} completed, {failed} failed, {released} released",
+    ),
+    "task_started": (INFO, "task {task_id} attempt {attempt} started: {type}{resumed}"),
+    "task_ended": (INFO, "task {task_id} attempt {attempt} {outcome} after {seconds:.2f} s{reason}"),
+    "tasks_ended": (INFO, "{count} short task(s) ended: {outcomes}"),
+    "task_lost": (WARNING, "task {task_id} attempt {attempt} is no longer ours, dropped"),
+    "task_cancelled": (INFO, "task {task_id} attempt {attempt} cancelled, stopped"),
+    "task_overran": (WARNING, "task {task_id} attempt {attempt} overran its {seconds:g} s, stopped"),
+    "result_refused": (ERROR, "task {task_id} attempt {attempt}: result refused ({reason}), kept in {path}"),
+    "results_kept": (WARNING, "{count} result(s) kept on disk until the dispatcher takes them"),
+    "results_delivered": (INFO, "{count} kept result(s) delivered"),
+    "dispatcher_away": (WARNING, "dispatcher does not answer, trying on: {reason}"),
+    "dispatcher_back": (INFO, "dispatcher answers again"),
+    "child_died": (WARNING, "task process {pid} died: {reason}"),
+    "task_line": (INFO, "task {task_id}: {text}"),
+}
+
+
+class Log:
+    """Writes events; `who` (a worker's name, or "dispatcher") stands in front of each line."""
+
+    def __init__(self, who: str, stream: Any = None) -> None:
+        self.who = who
+        self.stream = stream or sys.stderr
+        self.plain = self.stream.isatty()
+
+    def __call__(self, event: str, **facts: Any) -> None:
+        """Write one line for `event`; `facts` fill its wording. A closed terminal is no error."""
+        level, wording = EVENTS[event]
+        now = datetime.now(UTC)
+        message = wording.format(**facts).replace("\n", " | ")
+        if self.plain:
+            line = f"{now.astimezone():%H:%M:%S} {self.who:<12} {message}"
+        else:
+            record = {
+                "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "level": logging.getLevelName(level).lower(),
+                "who": self.who,
+                "event": event,
+                "message": message,
+                **facts,
+            }
+            line = msgspec.json.encode(record, enc_hook=str).decode()
+        try:
+            print(line, file=self.stream, flush=True)
+        except (BrokenPipeError, ValueError):  # whoever read our log is gone
+            return

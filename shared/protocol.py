@@ -1,0 +1,306 @@
+"""Every message on the wire, as msgspec Structs; docs/protocol.md shows a transcript of each call.
+
+Bodies that belong to users (payload, state, result, error, output chunks) are `Raw`: they travel
+from the submitter to the database to the task and back as the bytes they came in.
+Messages of workers ignore unknown fields (a newer worker may talk to an older dispatcher);
+messages of clients refuse them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from shared.backoff import Backoff
+
+MIB: Final = 1024 * 1024
+BODY_BYTES_MAX: Final = MIB  # payload, checkpoint state, result and output chunk, each
+ERROR_BYTES_MAX: Final = 64 * 1024
+MESSAGE_CHARS_MAX: Final = 1024
+REQUEST_BYTES_MAX: Final = 16 * MIB
+DEPTH_MAX: Final = 64  # nesting of a payload
+BATCH_MAX: Final = 10_000  # tasks in one submission
+PAGE_MAX: Final = 500
+WANT_MAX: Final = 1000  # tasks in one claim: more only delays the first of them
+INTEGER_MAX: Final = 2**63 - 1  # what the databases can hold
+MAX_RETRIES_DEFAULT: Final = 3  # so at most four failed starts
+CRASH_LIMIT_DEFAULT: Final = 5
+
+NULL: Final = Raw(b"null")
+EMPTY_OBJECT: Final = Raw(b"{}")
+
+Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+WorkerId = Annotated[str, Meta(min_length=1, max_length=100)]
+TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}$")]
+Tag = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+# --- the worker's side: POST /exchange and the calls that are parts of it
+
+
+class WorkerInfo(Struct, omit_defaults=True):
+    """Who is talking. `types` None: every type. `state` "stopped" is the goodbye."""
+
+    worker_id: WorkerId
+    name: Annotated[str, Meta(max_length=100)] = ""
+    host: Annotated[str, Meta(max_length=255)] = ""
+    pid: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
+    slots: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
+    state: Literal["running", "draining", "stopped"] = "running"
+
+
+class Holding(Struct, omit_defaults=True):
+    """What a worker still holds: one grant (`task_id`, `attempt`), or all of a lease (`task_ids`).
+
+    `running` says whether a process works on it now; with `task_ids` it is the list of those.
+    """
+
+    lease_id: str
+    task_id: Natural | None = None
+    attempt: Natural | None = None
+    task_ids: list[Natural] | None = None
+    running: bool | list[int] = False
+    progress: float | None = None
+    message: str | None = None
+
+
+class CheckpointBody(Struct, kw_only=True, omit_defaults=True):
+    """A task's memory. `elapsed_seconds`: work behind it over all attempts. `output`: new chunks."""
+
+    seq: Natural
+    state: Raw = NULL
+    progress: float | None = None
+    elapsed_seconds: float = 0.0
+    output: list[Raw] = []
+
+
+class Checkpoint(CheckpointBody, kw_only=True, omit_defaults=True):
+    """A checkpoint with the grant that vouches for it."""
+
+    task_id: Natural
+    attempt: Natural
+    lease_id: str
+
+
+class Result(Struct, kw_only=True, omit_defaults=True):
+    """How an attempt ended. `elapsed_seconds`: of this attempt.
+
+    `max_retries` is what the task's own declaration says; it counts when the submitter said nothing.
+    `cached`: answered from the worker's memo of a pure task, nothing was run.
+    """
+
+    task_id: Natural
+    attempt: Natural
+    lease_id: str
+    outcome: Literal["completed", "failed", "crashed", "released"]
+    result: Raw = NULL
+    error: Raw = NULL
+    retryable: bool = True
+    retry_after_seconds: float | None = None
+    max_retries: int | None = None
+    elapsed_seconds: float | None = None
+    checkpoint: CheckpointBody | None = None
+    cached: bool = False
+
+
+class Exchange(Struct, omit_defaults=True):
+    """The whole worker protocol: every part optional, all of it one transaction, in this order."""
+
+    worker: WorkerInfo
+    holding: list[Holding] | None = None
+    checkpoints: list[Checkpoint] = []
+    results: list[Result] = []
+    want: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
+    wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class GetTask(Struct):
+    """POST /get-task: a claim for curl and other languages."""
+
+    worker_id: WorkerId
+    types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
+    want: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 1
+    wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class Heartbeat(Struct):
+    """POST /heartbeat: renewals and checkpoints only."""
+
+    worker_id: WorkerId
+    holding: list[Holding] | None = None
+    checkpoints: list[Checkpoint] = []
+
+
+class SubmitResults(Struct):
+    """POST /submit-result with several results; a single one is a Result with `worker_id`."""
+
+    worker_id: WorkerId
+    results: list[Result]
+
+
+class GrantedCheckpoint(Struct):
+    """Where a grant goes on. `output_chunks`: how many are stored already."""
+
+    seq: int
+    state: Raw
+    progress: float | None
+    elapsed_seconds: float
+    output_chunks: int
+
+
+class Grant(Struct):
+    """A task handed to a worker: the right to report on (task_id, attempt) with this lease_id."""
+
+    task_id: Natural
+    attempt: Natural
+    lease_id: str
+    lease_seconds: float
+    type: str
+    payload: Raw = EMPTY_OBJECT
+    timeout_seconds: float | None = None
+    checkpoint: GrantedCheckpoint | None = None
+
+
+class TaskAttempt(Struct, frozen=True):
+    """Names a grant in an answer."""
+
+    task_id: Natural
+    attempt: int
+
+
+class Refusal(Struct):
+    """One item of a message that was not taken; the rest of the message stands."""
+
+    task_id: Natural
+    attempt: int
+    error: dict[str, Any]
+
+
+class ExchangeAnswer(Struct):
+    """What the dispatcher says to a worker's message.
+
+    Of `cancel` the tasks are already cancelled: stop them. Of `lost` the grant is no longer valid.
+    """
+
+    tasks: list[Grant] = []
+    lost: list[TaskAttempt] = []
+    cancel: list[TaskAttempt] = []
+    refused: list[Refusal] = []
+    directive: Literal["run", "pause", "drain", "exit"] = "run"
+    heartbeat_seconds: float = 1.0
+    poll_after_seconds: float = 0.0
+
+
+# --- the client's side
+
+
+class Submission(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A task as its submitter describes it; None means the default."""
+
+    type: TypeName
+    payload: Raw = EMPTY_OBJECT
+    priority: Annotated[int, Meta(ge=-32768, le=32767)] = 0
+    delay_seconds: Annotated[float, Meta(ge=0, le=10 * 365 * 86400)] | None = None
+    run_at: str | None = None
+    max_retries: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    crash_limit: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    timeout_seconds: Annotated[float, Meta(gt=0, le=1e7)] | None = None
+    backoff: Backoff | None = None
+    tags: Annotated[list[Tag], Meta(max_length=20)] | None = None
+
+
+class Batch(Struct, forbid_unknown_fields=True):
+    """POST /tasks with many tasks: all or nothing."""
+
+    tasks: Annotated[list[Submission], Meta(min_length=1, max_length=BATCH_MAX)]
+
+
+class Revival(Struct, forbid_unknown_fields=True):
+    """POST /tasks/<id>/revive."""
+
+    from_scratch: bool = False
+    payload: Raw | UnsetType = UNSET
+
+
+class TaskFilter(Struct, forbid_unknown_fields=True):
+    """The query of GET /tasks."""
+
+    status: (
+        Literal["blocked", "scheduled", "pending", "in-progress", "completed", "failed", "cancelled"] | None
+    ) = None
+    type: TypeName | None = None
+    tag: Tag | None = None
+    limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 100
+    after: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
+
+
+class Waiting(Struct, forbid_unknown_fields=True):
+    """The query of GET /task/<id>."""
+
+    wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class Nothing(Struct, forbid_unknown_fields=True):
+    """The query, or the body, of a call that takes nothing."""
+
+
+class TaskView(Struct):
+    """A task as clients see it. Times ISO 8601 UTC, durations in seconds, progress 0 to 1."""
+
+    task_id: Natural
+    type: str
+    payload: Raw
+    status: str
+    priority: int
+    tags: list[str]
+    attempt: int
+    failures: int
+    crashes: int
+    releases: int
+    max_retries: int
+    crash_limit: int
+    timeout_seconds: float | None
+    worker: str | None
+    worker_id: str | None
+    progress: float | None
+    message: str | None
+    result: Raw
+    error: Raw
+    created_at: str
+    run_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    elapsed_seconds: float | None
+
+
+class AttemptView(Struct, omit_defaults=True):
+    """One attempt in a task's history; outcome None while it runs."""
+
+    attempt: int
+    worker: str | None
+    worker_id: str | None
+    outcome: str | None
+    started_at: str
+    finished_at: str | None
+    elapsed_seconds: float | None
+    resumed_seq: int | None
+    lost_seconds: float | None
+    error: Raw
+    cached: bool = False
+
+
+class WorkerView(Struct):
+    """A worker as clients see it; `running` is how many tasks it holds."""
+
+    worker_id: str
+    name: str
+    host: str
+    pid: int | None
+    state: str
+    slots: int
+    types: list[str] | None
+    running: int
+    last_heartbeat_at: str
+    seconds_since_heartbeat: float

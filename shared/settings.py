@@ -1,0 +1,182 @@
+"""Every setting: name, default, unit, help. Environment over `.env` over default.
+
+All problems are reported together (SettingsProblem), so a person mends them in one go.
+The table is the dataclass below; docs and `.env` are held to it by a test.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, get_type_hints
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
+
+ROOT = Path(__file__).resolve().parent.parent  # the checkout; relative paths start here
+
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class SettingsProblem(Exception):
+    """Some settings cannot be used; the message lists every one."""
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one process; the environment variable is the field's name in capitals."""
+
+    dispatcher_host: str = _setting("127.0.0.1", "address the dispatcher listens on")
+    dispatcher_port: Port = _setting(5000, "port the dispatcher listens on; 0 takes a free one")
+    dispatcher_url: str = _setting("", "where workers and clients find it; empty: the host and port above")
+    data_dir: str = _setting("data", "database, lock, pid records, workers' outboxes; relative to the checkout")
+    database_url: str = _setting("", "empty: sqlite:///<DATA_DIR>/baton.db")
+    durability: Literal["full", "normal"] = _setting(
+        "full", "full: an answer means on disk; normal: a power cut may lose the last seconds"
+    )
+    heartbeat_interval_seconds: Positive = _setting(1.0, "how often a worker reports")
+    heartbeat_timeout_seconds: Positive = _setting(2.0, "a worker silent for longer is dead")
+    lease_seconds: Positive = _setting(100.0, "a grant nobody renews for so long is reclaimed (backstop)")
+    start_grace_seconds: NotNegative = _setting(
+        5.0, "after a start nobody is judged silent for so long; workers find their way back in it"
+    )
+    checkpoint_interval_seconds: Positive = _setting(1.0, "a task's progress is saved at most this often")
+    long_poll_seconds: NotNegative = _setting(20.0, "longest wait for work in one request")
+    parked_requests_max: Count = _setting(400, "requests that may wait at once; above it, poll again")
+    retention_days: Positive = _setting(30.0, "ended tasks are removed after so many days")
+    unknown_types: Literal["accept", "refuse"] = _setting(
+        "accept", "a task type no worker has announced: accept with a warning, or refuse"
+    )
+    worker_slots: Annotated[str, Meta(pattern=r"^(auto|[1-9][0-9]{0,3})$")] = _setting(
+        "1", "tasks a worker computes at once; auto: one per core"
+    )
+    task_modules: str = _setting("", "more task files: modules or paths of .py files, comma-separated")
+    drain_seconds: NotNegative = _setting(25.0, "a stopping worker waits so long for its tasks")
+    memo_entries: Annotated[int, Meta(ge=0)] = _setting(1000, "results of pure tasks a worker remembers")
+
+    @property
+    def data_path(self) -> Path:
+        """The data folder, absolute."""
+        return ROOT / self.data_dir
+
+    @property
+    def database_address(self) -> str:
+        """The database's URL, always set."""
+        return self.database_url or f"sqlite:///{self.data_path / 'baton.db'}"
+
+    @property
+    def dispatcher_urls(self) -> list[str]:
+        """Where the dispatchers are, in the order to try them."""
+        default = f"http://{self.dispatcher_host}:{self.dispatcher_port}"
+        return [url.strip().rstrip("/") for url in (self.dispatcher_url or default).split(",") if url.strip()]
+
+    @property
+    def slots(self) -> int:
+        """How many tasks a worker computes at once."""
+        return (os.cpu_count() or 1) if self.worker_slots == "auto" else int(self.worker_slots)
+
+
+def load(environment: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
+    """Read the settings; raises SettingsProblem naming every one that cannot be used."""
+    given = {
+        **_file_values(env_file or ROOT / ".env"),
+        **(os.environ if environment is None else environment),
+    }
+    kinds = get_type_hints(Settings, include_extras=True)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for setting in fields(Settings):
+        name = setting.name.upper()
+        text = given.get(name, "").strip()
+        if not text:
+            continue
+        try:
+            values[setting.name] = _convert(text, kinds[setting.name])
+        except msgspec.ValidationError as error:
+            problems.append(f"{name}={text!r}: {str(error)[:1].lower()}{str(error)[1:]} ({_help(setting)})")
+    settings = Settings(**values)
+    problems += _contradictions(settings)
+    if problems:
+        raise SettingsProblem("\n".join(problems))
+    return settings
+
+
+def load_or_exit(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings, or print every problem and exit with 2."""
+    try:
+        return load(environment)
+    except SettingsProblem as problem:
+        exit_with_problems(str(problem).splitlines())
+
+
+def exit_with_problems(problems: list[str]) -> NoReturn:
+    """Print each problem of a setting on a line and exit with 2."""
+    for line in problems:
+        print(f"setting {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _file_values(env_file: Path) -> dict[str, str]:
+    try:
+        return {name: value or "" for name, value in dotenv_values(env_file).items()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsProblem(f"file {env_file} cannot be read: {error}") from error
+
+
+def _convert(text: str, kind: Any) -> Any:
+    value = msgspec.convert(text, kind, strict=False)
+    if isinstance(value, float) and not value < float("inf"):  # also true for NaN
+        raise msgspec.ValidationError("Expected a finite number")
+    return value
+
+
+def _help(setting: Any) -> str:
+    return str(setting.metadata["help"])
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems = []
+    if settings.heartbeat_timeout_seconds <= settings.heartbeat_interval_seconds:
+        problems.append(
+            f"HEARTBEAT_TIMEOUT_SECONDS={settings.heartbeat_timeout_seconds:g}: expected more than "
+            f"HEARTBEAT_INTERVAL_SECONDS ({settings.heartbeat_interval_seconds:g}), or every worker looks dead"
+        )
+    if settings.lease_seconds <= settings.heartbeat_timeout_seconds:
+        problems.append(
+            f"LEASE_SECONDS={settings.lease_seconds:g}: expected more than HEARTBEAT_TIMEOUT_SECONDS "
+            f"({settings.heartbeat_timeout_seconds:g}); the lease is the backstop behind it"
+        )
+    for url in settings.dispatcher_urls:
+        if not url.startswith(("http://", "https://")):
+            problems.append(f"DISPATCHER_URL={url!r}: expected http://host:port (comma-separated if several)")
+    if settings.database_url and not settings.database_url.startswith("sqlite:///"):
+        problems.append(f"DATABASE_URL={settings.database_url!r}: expected sqlite:///path")
+    return problems
+
+
+def env_text() -> str:
+    """The text of `.env`: every setting with its default and a comment."""
+    lines = ["# Baton's settings with their defaults. The environment wins over this file.", ""]
+    for setting in fields(Settings):
+        lines += [f"# {_help(setting)}", f"{setting.name.upper()}={_plain(setting.default)}", ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def markdown_rows() -> list[str]:
+    """The rows of README's settings table."""
+    return [f"| `{s.name.upper()}` | `{_plain(s.default)}` | {_help(s)} |" for s in fields(Settings)]
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

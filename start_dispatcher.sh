@@ -1,0 +1,6 @@
+#!/bin/sh
+# Runs the dispatcher in the foreground; Ctrl-C or SIGTERM stops it cleanly. Settings: .env
+set -eu
+cd "$(dirname "$0")"
+deploy/venv.sh
+exec .venv/bin/python -m dispatcher "$@"

@@ -1,0 +1,6 @@
+#!/bin/sh
+# Runs a worker in the foreground: ./start_worker.sh worker-1; --help lists the options.
+set -eu
+cd "$(dirname "$0")"
+deploy/venv.sh
+exec .venv/bin/python -m worker "$@"
