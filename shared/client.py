@@ -173,7 +173,8 @@ class DispatcherClient:
             content = answer.content
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             sent = not isinstance(error, requests.ConnectTimeout) and "Failed to establish" not in str(error)
-            reason = f"{url} does not answer ({_short(error)}); is the dispatcher started?"
+            advice = "start the dispatcher with ./start_dispatcher.sh, or check DISPATCHER_URL"
+            reason = f"{url} does not answer ({_short(error)}); {advice}"
             raise errors.Unreachable(reason, sent=sent) from None
         if answer.status_code >= 400:
             raise errors.from_body(answer.status_code, _decoded(content))

@@ -34,3 +34,20 @@ def start_ticks(pid: int) -> str:
     except OSError:
         return ""
     return stat.rpartition(")")[2].split()[19]
+
+
+def alive(pid: int, started: str) -> bool:
+    """Does the process still run that a record is of? A zombie does not; pid 0 never did."""
+    if pid <= 0:
+        return False
+    if Path("/proc/self/stat").exists():
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        return state != "Z" and start_ticks(pid) == started
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
