@@ -1,0 +1,231 @@
+"""Measures speed and size of the main job and prints a table: `make bench`.
+
+Every figure comes from real processes through HTTP, with every commit on disk (DURABILITY=full).
+`python -m analysis.bench drain submit` measures those only.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from analysis import machine
+from analysis.cluster import Cluster, cluster
+from shared import errors
+from shared.protocol import Submission
+
+DRAINED = 50_000
+PRIMES_LIMIT = 10**9
+IDLE_SECONDS = 10.0
+
+
+class Figure(NamedTuple):
+    """One row: what was measured, the value in its unit, and the aim it is held against."""
+
+    name: str
+    value: float
+    unit: str
+    aim: str
+
+
+def start() -> Iterator[Figure]:
+    """From the script to an answer of /ready, .venv present."""
+    with tempfile.TemporaryDirectory() as folder:
+        baton = Cluster(Path(folder))
+        try:
+            began = time.perf_counter()
+            baton.start_dispatcher()
+            yield Figure("dispatcher start to /ready", time.perf_counter() - began, "s", "≤ 1.5")
+        finally:
+            baton.stop()
+
+
+def submit() -> Iterator[Figure]:
+    """Submission of 10,000 tasks in one call, and one by one."""
+    with _cluster() as baton:
+        batch = [Submission("noop")] * 10_000
+        began = time.perf_counter()
+        baton.client.submit_many(batch)
+        yield Figure("submit 10,000 in one call", time.perf_counter() - began, "s", "< 1")
+        began = time.perf_counter()
+        for _ in range(1000):
+            baton.client.submit(batch[0])
+        yield Figure("submit one by one", 1000 / (time.perf_counter() - began), "tasks/s", "")
+
+
+def drain() -> Iterator[Figure]:
+    """50,000 queued noops, two workers; from the first claim to the last commit."""
+    with _cluster() as baton:
+        baton.client.submit_many([Submission("noop")] * DRAINED)
+        for name in ("worker-1", "worker-2"):
+            baton.start_worker(name, wait=False)
+        baton.wait(lambda: baton.client.stats()["tasks"]["completed"] == DRAINED, "the queue to drain", 120)
+        first, last = _span(baton.database)
+        yield Figure(f"drain {DRAINED:,} noops, 2 workers", DRAINED / (last - first), "tasks/s", "≥ 20,000")
+        stored = baton.database.stat().st_size
+    yield Figure("database per finished noop", stored / DRAINED, "bytes", "≤ 250")
+
+
+def recovery() -> Iterator[Figure]:
+    """From the loss of a worker or child to the next start of its task elsewhere."""
+    for name, lose, aim in (
+        ("kill -9 of a worker to resumption", signal.SIGKILL, "≤ 3"),
+        ("SIGTERM of a worker to resumption", signal.SIGTERM, "≤ 0.5"),
+    ):
+        with _cluster() as baton:
+            baton.start_worker("worker-1")
+            task_id = _running_chain(baton)
+            baton.start_worker("worker-2")
+            lost_at = time.time()
+            baton.workers["worker-1"].send_signal(lose)
+            yield Figure(name, _second_start(baton, task_id) - lost_at, "s", aim)
+            if lose == signal.SIGTERM:
+                lost = sum(a["lost_seconds"] or 0.0 for a in baton.client.attempts(task_id))
+                yield Figure("work lost to a SIGTERM", lost, "s", "0")
+    with _cluster() as baton:
+        worker = baton.start_worker("worker-1")
+        task_id = _running_chain(baton)
+        child = next(p for p in machine.tree(worker.pid) if "worker.child" in _command(p))
+        lost_at = time.time()
+        subprocess.run(["kill", "-9", str(child)], check=True)
+        yield Figure("kill -9 of a child to resumption", _second_start(baton, task_id) - lost_at, "s", "≤ 0.3")
+
+
+def stop() -> Iterator[Figure]:
+    """SIGTERM of the dispatcher with two parked workers."""
+    with _cluster() as baton:
+        baton.start_worker("worker-1")
+        baton.start_worker("worker-2")
+        assert baton.dispatcher is not None
+        began = time.perf_counter()
+        baton.dispatcher.terminate()
+        baton.dispatcher.wait(30)
+        yield Figure("SIGTERM of the dispatcher to its end", time.perf_counter() - began, "s", "≤ 5")
+
+
+def primes() -> Iterator[Figure]:
+    """The bare sieve, and what it costs as a task with checkpoints every second."""
+    bare, seconds, peak = _bare_sieve()
+    yield Figure("sieve below 10^9, bare", seconds, "s", "≤ 1.5")
+    yield Figure("peak memory of that", peak / 1e6, "MB", "≤ 150")
+    with _cluster() as baton:
+        baton.start_worker("worker-1")
+        pids = machine.tree(baton.workers["worker-1"].pid)
+        child = [p for p in pids if "worker.child" in _command(p)]
+        _prime_task(baton, 10**6)  # numpy is loaded
+        before = machine.cpu_seconds(child)
+        _prime_task(baton, PRIMES_LIMIT * 10)
+        as_task = machine.cpu_seconds(child) - before
+    yield Figure("CPU as a task against the bare function, 10^10", (as_task / bare - 1) * 100, "%", "≤ 3")
+
+
+def idle() -> Iterator[Figure]:
+    """Memory and CPU of a dispatcher and a worker with nothing to do."""
+    with _cluster() as baton:
+        worker = baton.start_worker("worker-1")
+        assert baton.dispatcher is not None
+        trees = {"dispatcher": machine.tree(baton.dispatcher.pid), "worker": machine.tree(worker.pid)}
+        time.sleep(1.0)
+        before = {who: machine.cpu_seconds(pids) for who, pids in trees.items()}
+        time.sleep(IDLE_SECONDS)
+        for who, pids in trees.items():
+            yield Figure(f"idle {who}, memory (PSS)", machine.proportional_bytes(pids) / 1e6, "MB", "< 80")
+            used = (machine.cpu_seconds(pids) - before[who]) / IDLE_SECONDS * 100
+            yield Figure(f"idle {who}, CPU", used, "%", "< 1")
+
+
+MEASUREMENTS: dict[str, Callable[[], Iterator[Figure]]] = {
+    measure.__name__: measure for measure in (start, submit, drain, recovery, stop, primes, idle)
+}
+
+
+def main(names: list[str]) -> None:
+    """Run the named measurements, or all, and print the table."""
+    unknown = set(names) - MEASUREMENTS.keys()
+    if unknown:
+        print(f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+        sys.exit(2)
+    console = Console(highlight=False)
+    table = Table("figure", "measured", "unit", "aim", box=None)
+    for name in names or MEASUREMENTS:
+        with console.status(f"measuring: {name}"):
+            for figure in MEASUREMENTS[name]():
+                digits = 0 if abs(figure.value) >= 1000 else 3 if abs(figure.value) < 10 else 1
+                table.add_row(figure.name, f"{figure.value:,.{digits}f}", figure.unit, figure.aim)
+    console.print(table)
+    facts = machine.describe()
+    console.print(f"{facts['cores']} × {facts['processor']}, {facts['system']}, Python {facts['python']}")
+
+
+def _cluster() -> Any:
+    return cluster(Path(tempfile.mkdtemp(prefix="baton-bench-")))
+
+
+def _span(database: Path) -> tuple[float, float]:
+    """First start and last end in the history, Unix seconds."""
+    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    first, last = connection.execute("SELECT MIN(started_at), MAX(finished_at) FROM attempts").get
+    connection.close()
+    return first, last
+
+
+def _running_chain(baton: Cluster) -> int:
+    """A long task that has stored its first checkpoint."""
+    submission = Submission("hash_chain", payload=msgspec.Raw(b'{"rounds": 60000000, "seed": "bench"}'))
+    task_id: int = baton.client.submit(submission)["task_id"]
+
+    def saved() -> bool:
+        try:
+            return bool(baton.client.checkpoint(task_id))
+        except errors.NotFound:
+            return False
+
+    baton.wait(saved, "a first checkpoint")
+    return task_id
+
+
+def _second_start(baton: Cluster, task_id: int) -> float:
+    """When the second attempt began, Unix seconds by the dispatcher's clock."""
+    baton.wait(lambda: baton.client.task(task_id)["attempt"] == 2, "the second attempt")
+    connection = apsw.Connection(str(baton.database), flags=apsw.SQLITE_OPEN_READONLY)
+    started_at: float = connection.execute("SELECT started_at FROM tasks WHERE task_id = ?", (task_id,)).get
+    connection.close()
+    return started_at
+
+
+def _prime_task(baton: Cluster, limit: int) -> None:
+    submission = Submission("prime", payload=msgspec.Raw(b'{"limit":%d}' % limit))
+    task_id = baton.client.submit(submission)["task_id"]
+    baton.wait(lambda: baton.client.task(task_id, wait_seconds=5)["finished_at"], "the primes", 120)
+
+
+def _bare_sieve() -> tuple[float, float, float]:
+    """CPU seconds for 10^10, seconds for 10^9, and the peak memory of 10^9 in bytes, in a fresh process."""
+    code = (
+        "import time, resource; from tasks.sieve import count_primes; count_primes(10**6);"
+        f"t = time.perf_counter(); count_primes({PRIMES_LIMIT}); s = time.perf_counter() - t;"
+        "m = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024;"
+        f"c = time.process_time(); count_primes({PRIMES_LIMIT * 10}); print(time.process_time() - c, s, m)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    cpu, seconds, peak = map(float, answer.split())
+    return cpu, seconds, peak
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

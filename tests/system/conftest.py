@@ -1,0 +1,20 @@
+"""System tests run real processes, on free ports with a data folder of their own, and look at the
+database's invariants when all have stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from analysis.cluster import Cluster, cluster
+from tests.support.invariants import check_invariants
+
+
+@pytest.fixture
+def baton(tmp_path: Path) -> Iterator[Cluster]:
+    """A running dispatcher; workers are the test's own."""
+    with cluster(tmp_path) as running:
+        yield running
+    check_invariants(running.database)
