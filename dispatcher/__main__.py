@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
+import apsw
+
 from dispatcher import startup
 from dispatcher.app import create_app
 from dispatcher.database import Database
@@ -30,6 +32,8 @@ def main() -> None:
         serve(settings, log)
     except (CannotStart, TooNew) as problem:
         _refuse(str(problem))
+    except apsw.Error as problem:
+        _refuse(f"{settings.database_address} cannot be opened: {problem}; is DATA_DIR writable?")
     except OSError as problem:
         _refuse(f"{problem.strerror}: {problem.filename}; is DATA_DIR={settings.data_dir} writable?")
 

@@ -6,7 +6,7 @@ the rest of its time is lost; a completed task's seconds, resumed ones included,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,7 @@ from shared.backoff import Backoff
 from shared.lifecycle import ENDED, Outcome, TaskStatus
 from shared.protocol import Result
 
+_encode = msgspec.json.Encoder().encode
 _EVENT = {Outcome.FAILED: "fail", Outcome.CRASHED: "crash", Outcome.RECLAIMED: "reclaim"}
 
 
@@ -94,7 +95,7 @@ def end(
     elapsed = _elapsed(tx, held, report)
     lost = max(0.0, elapsed - held.saved_here)
     tx.record_attempt(
-        task_id=[held.task_id],
+        task_id=held.task_id,
         attempt=held.attempt,
         lease_id=held.lease_id,
         worker_key=held.worker_key,
@@ -109,7 +110,7 @@ def end(
         error=error,
     )
     if status in ENDED:
-        tx.record_result(task_id=[held.task_id], attempt=held.attempt, result=None, error=error)
+        tx.record_error(task_id=held.task_id, attempt=held.attempt, error=error)
     if run_at is not None:
         tx.due(run_at)
     tx.work["saved"] += held.saved_here
@@ -135,37 +136,42 @@ def _message(error: bytes | None) -> str:
     return str(body.get("message", body)) if isinstance(body, dict) else str(body)
 
 
-def record_completed(tx: Transaction, won: Sequence[tuple[Any, ...]], reports: Mapping[int, Result]) -> None:
-    """History and results of tasks just completed: rows as the statement `complete` answers them."""
-    ids, numbers, types, worker_keys, started_ats, resumed_seqs, resumed, checkpoint_seqs = (
-        list(column) for column in zip(*won, strict=True)
-    )
-    winners = [reports[task_id] for task_id in ids]
-    elapsed = [report.elapsed_seconds or 0.0 for report in winners]
-    bodies = [bytes(report.result) for report in winners]
-    tx.record_attempt(
-        task_id=ids,
-        attempt=numbers,
-        lease_id=[report.lease_id for report in winners],
-        worker_key=worker_keys,
-        outcome=Outcome.COMPLETED,
-        started_at=started_ats,
-        now=tx.now,
-        elapsed_seconds=elapsed,
-        resumed_seq=resumed_seqs,
-        lost_seconds=None,
-        counted=0,
-        cached=[report.cached for report in winners],
-        error=None,
-    )
-    results = [None if body == b"null" else body for body in bodies]
-    tx.record_result(task_id=ids, attempt=numbers, result=results, error=None)
-    remembered = [i for i, seq in zip(ids, checkpoint_seqs, strict=True) if seq is not None]
+def complete(tx: Transaction, reports: Sequence[Result]) -> set[int]:
+    """End tasks with their results, as one; returns the ids of those whose grant was still theirs."""
+    reported = {report.task_id: _row(report) for report in reports}
+    ended = tx.complete(rows=_encode(list(reported.values())).decode(), now=tx.now).fetchall()
+    if not ended:
+        return set()
+    won = {task_id for task_id, *_ in ended}
+    winners = [row for task_id, row in reported.items() if task_id in won]
+    encoded = _encode(winners).decode()
+    tx.record_completed(rows=encoded)
+    tx.record_results(rows=encoded)
+    remembered = [task_id for task_id, _, _, checkpoint_seq in ended if checkpoint_seq is not None]
     if remembered:
         tx.drop_checkpoint(task_id=remembered)
-    tx.work["useful"] += sum(elapsed) + sum(filter(None, resumed))
-    for type, those in by_type(zip(types, ids, strict=True)).items():
+    resumed = sum(seconds or 0.0 for _, _, seconds, _ in ended)
+    tx.work["useful"] += resumed + sum(elapsed for _, _, _, elapsed, *_ in winners)
+    for type, those in by_type((type, task_id) for task_id, type, *_ in ended).items():
         tx.moved(type, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
+    return won
+
+
+def _row(report: Result) -> tuple[Any, ...]:
+    """(task_id, attempt, lease_id, elapsed_seconds, cached, result), as the statement wants it.
+
+    The result travels as text: JSON has no NUL and no stray surrogate, so it comes back byte for byte.
+    """
+    body = bytes(report.result)
+    result = None if body == b"null" else body.decode()
+    return (
+        report.task_id,
+        report.attempt,
+        report.lease_id,
+        report.elapsed_seconds or 0.0,
+        int(report.cached),
+        result,
+    )
 
 
 def is_repeat(tx: Transaction, report: Result) -> bool:

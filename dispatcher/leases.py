@@ -76,7 +76,7 @@ class Leases:
             return []
         lease_id = secrets.token_urlsafe(16)  # 128 random bits
         tx.claim(
-            task_id=[candidate.task_id for candidate in chosen],
+            task_ids=_encode([candidate.task_id for candidate in chosen]).decode(),
             alone=int(len(chosen) == 1),
             worker_key=worker.key,
             lease_id=lease_id,
@@ -114,7 +114,7 @@ class Leases:
             worker_key=worker.key
         ):
             entry = listed.get(task_id)
-            if entry is None or entry.lease_id != lease_id:
+            if entry is None or (entry.attempt or attempt, entry.lease_id) != (attempt, lease_id):
                 if missing_since is None:
                     missing.append((task_id, attempt, lease_id))
                 elif tx.lease_now - missing_since >= self.settings.heartbeat_interval_seconds * 0.9:
@@ -238,19 +238,10 @@ class Leases:
 
     def complete(self, tx: Transaction, reports: Sequence[Result], answer: ExchangeAnswer) -> None:
         """End tasks with their results. A repeat of the report that won is no loss."""
-        won = tx.complete(
-            task_id=[report.task_id for report in reports],
-            attempt=[report.attempt for report in reports],
-            lease_id=[report.lease_id for report in reports],
-            elapsed_seconds=[report.elapsed_seconds or 0.0 for report in reports],
-            now=tx.now,
-        )
-        if won:
-            attempts.record_completed(tx, won, {report.task_id: report for report in reports})
+        won = attempts.complete(tx, reports)
         if len(won) < len(reports):
-            winners = {row[0] for row in won}
             for report in reports:
-                if report.task_id not in winners and not attempts.is_repeat(tx, report):
+                if report.task_id not in won and not attempts.is_repeat(tx, report):
                     answer.lost.append(TaskAttempt(report.task_id, report.attempt))
 
     def fail(self, tx: Transaction, held: Held, report: Result) -> None:

@@ -67,7 +67,7 @@ class Ledger:
             else:
                 tx.cancel(task_id=task_id, now=tx.now)
                 tx.moved(type, TaskStatus(status), TaskStatus.CANCELLED, [task_id])
-                tx.record_result(task_id=[task_id], attempt=attempt, result=None, error=error)
+                tx.record_error(task_id=task_id, attempt=attempt, error=error)
             tx.log("cancel", task_id=task_id)
 
         self.database.write(run)

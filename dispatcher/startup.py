@@ -11,8 +11,23 @@ import apsw
 
 # Over these a write-ahead log silently corrupts, or locks mean nothing (sqlite.org/useovernet.html).
 NETWORK_FILE_SYSTEMS = frozenset(
-    ["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "glusterfs", "lustre", "beegfs"]
-    + ["ocfs2", "gfs2", "fuse", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse"]
+    {
+        *(
+            "nfs",
+            "nfs4",
+            "cifs",
+            "smb3",
+            "smbfs",
+            "9p",
+            "virtiofs",
+            "afs",
+            "ceph",
+            "glusterfs",
+            "lustre",
+            "beegfs",
+        ),
+        *("ocfs2", "gfs2", "fuse", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse"),
+    }
 )
 # quick_check reads the whole file: about a second a gigabyte here. Above this a start would be slow.
 CHECKED_BYTES_MAX = 256 * 1024 * 1024

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from dispatcher.transaction import Transaction, by_type
+from dispatcher.transaction import Transaction, by_type, rows
 from shared.lifecycle import TaskStatus
 from shared.protocol import Submission
 
@@ -22,17 +22,19 @@ def store(
     due = [run_at if run_at is not None and run_at > tx.now else None for run_at in run_ats]
     statuses = [TaskStatus.PENDING if run_at is None else TaskStatus.SCHEDULED for run_at in due]
     tx.submit(
-        task_id=ids,
-        type=[s.type for s in submissions],
-        status=statuses,
-        priority=[s.priority for s in submissions],
         now=tx.now,
-        run_at=due,
-        max_retries=[s.max_retries for s in submissions],
-        crash_limit=[s.crash_limit for s in submissions],
-        timeout_seconds=[s.timeout_seconds for s in submissions],
-        backoff=[None if s.backoff is None else _encode(s.backoff).decode() for s in submissions],
-        tags=[None if not s.tags else _encode(s.tags).decode() for s in submissions],
+        rows=rows(
+            ids,
+            (s.type for s in submissions),
+            statuses,
+            (s.priority for s in submissions),
+            due,
+            (s.max_retries for s in submissions),
+            (s.crash_limit for s in submissions),
+            (s.timeout_seconds for s in submissions),
+            (None if s.backoff is None else _encode(s.backoff).decode() for s in submissions),
+            (None if not s.tags else _encode(s.tags).decode() for s in submissions),
+        ),
     )
     _store_bodies(tx, ids, submissions)
     for status in (TaskStatus.PENDING, TaskStatus.SCHEDULED):
@@ -57,12 +59,12 @@ def _store_bodies(tx: Transaction, ids: Sequence[int], submissions: Sequence[Sub
 
 def prune(tx: Transaction, before: float, bite: int) -> int:
     """Remove up to `bite` tasks that ended before `before`, with all that belongs to them."""
-    rows = tx.prunable(before=before, n=bite).fetchall()
-    ids = [task_id for task_id, *_ in rows]
+    old = tx.prunable(before=before, n=bite).fetchall()
+    ids = [task_id for task_id, *_ in old]
     tagged = [(i, tag) for i in ids for tag in msgspec.json.decode(tx.tags_of(task_id=i) or b"[]")]
     tx.drop_tag(task_id=[i for i, _ in tagged], tag=[tag for _, tag in tagged])
     for drop in ("payload", "output", "checkpoint", "attempts", "results", "task"):
         getattr(tx, f"drop_{drop}")(task_id=ids)
-    for task_id, type, status in rows:
+    for task_id, type, status in old:
         tx.moved(type, TaskStatus(status), None, [task_id])
     return len(ids)

@@ -10,8 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from dispatcher.statements import Run
 from shared.lifecycle import ENDED, TaskStatus
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Transaction:
@@ -65,6 +69,11 @@ class Transaction:
             self.add_completions(second=int(self.now), n=completed)
         if self.work:
             self.add_work(kind=list(self.work), seconds=list(self.work.values()))
+
+
+def rows(*columns: Iterable[Any]) -> str:
+    """Columns of one length as the JSON array of arrays that set-based statements take."""
+    return _encode(list(zip(*columns, strict=True))).decode()
 
 
 def by_type(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
