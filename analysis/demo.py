@@ -96,16 +96,16 @@ class Demo:
             self.console.print(f"task {self.victim} goes on from there on {task['worker']}")
 
     def _progress(self, follower: Follower) -> Table:
-        table = Table("task", "primes up to", "status", "worker", "attempt", "progress", box=None)
+        table = Table("task", "primes to", "status", "worker", "attempt", "progress", box=None)
         for task_id, task in sorted(follower.tasks.items()):
             bar = ProgressBar(total=1.0, completed=task["progress"] or 0.0, width=24)
             worker = task["worker"] or ""
-            shown = f"{self.limits[task_id]:,}"
+            shown = _power(self.limits[task_id])
             table.add_row(str(task_id), shown, task["status"], worker, str(task["attempt"] or ""), bar)
         return table
 
     def _summary(self, follower: Follower, seconds: float) -> bool:
-        table = Table("task", "primes up to", "worker(s)", "attempts", "resumed at", "count", "", box=None)
+        table = Table("task", "primes to", "worker(s)", "attempts", "resumed at", "count", "", box=None)
         right, lost = 0, 0.0
         for task_id, limit in self.limits.items():
             task = follower.tasks[task_id]
@@ -118,7 +118,7 @@ class Demo:
             workers = " → ".join(dict.fromkeys(str(a["worker"]) for a in attempts))
             counted = f"{count:,}" if count is not None else task["status"]
             mark = "right" if correct else f"WRONG, expected {KNOWN[limit]:,}"
-            table.add_row(str(task_id), f"{limit:,}", workers, str(len(attempts)), resumed, counted, mark)
+            table.add_row(str(task_id), _power(limit), workers, str(len(attempts)), resumed, counted, mark)
         self.console.print(table)
         resumed_elsewhere = self.noted and self.victim not in follower.open
         self.console.print(
@@ -130,12 +130,17 @@ class Demo:
         return right == len(self.limits) and resumed_elsewhere
 
 
+def _power(limit: int) -> str:
+    """A limit as people say it; all of ours are powers of ten."""
+    return f"10^{len(str(limit)) - 1}"
+
+
 def main() -> None:
     """Run the demo in a temporary folder; exit 1 if anything was wrong."""
     console = Console(highlight=False)
     try:
         with tempfile.TemporaryDirectory(prefix="baton-demo-") as folder, cluster(Path(folder)) as baton:
-            console.print(f"dispatcher on {baton.url}, data in {folder} (removed at the end)")
+            console.print(f"dispatcher on {baton.url}, data in {folder}")
             fine = Demo(baton, console).run()
     except KeyboardInterrupt:
         console.print("stopped")

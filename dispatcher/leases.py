@@ -152,12 +152,15 @@ class Leases:
             return
         if self.readopt(tx, worker, task_id, attempt, entry.lease_id):
             return
+        self._name_end(tx, task_id, attempt, entry.lease_id, answer)
+
+    def _name_end(
+        self, tx: Transaction, task_id: int, attempt: int, lease_id: str, answer: ExchangeAnswer
+    ) -> None:
+        """Tell a worker that a grant of its is over: the task was cancelled, or the grant is lost."""
         end = tx.attempt_end(task_id=task_id, attempt=attempt)
-        named = TaskAttempt(task_id, attempt)
-        if end is not None and end[0] == entry.lease_id and end[1] == Outcome.CANCELLED:
-            answer.cancel.append(named)
-        else:
-            answer.lost.append(named)
+        cancelled = end is not None and end[:2] == (lease_id, Outcome.CANCELLED)
+        (answer.cancel if cancelled else answer.lost).append(TaskAttempt(task_id, attempt))
 
     def readopt(self, tx: Transaction, worker: Worker, task_id: int, attempt: int, lease_id: str) -> bool:
         """A reclaimed grant goes on as if nothing had been, unless somebody claimed the task since."""
@@ -183,9 +186,8 @@ class Leases:
         if refusal is not None:
             answer.refused.append(Refusal(report.task_id, report.attempt, refusal.body()["error"]))
         elif not self._remember(tx, report.task_id, report.attempt, report.lease_id, report):
-            fence = {"task_id": report.task_id, "attempt": report.attempt, "lease_id": report.lease_id}
-            if tx.held(**fence) is None:
-                answer.lost.append(TaskAttempt(report.task_id, report.attempt))
+            if attempts.find(tx, report.task_id, report.attempt, report.lease_id) is None:
+                self._name_end(tx, report.task_id, report.attempt, report.lease_id, answer)
 
     def _remember(self, tx: Transaction, task_id: int, attempt: int, lease_id: str, body: CheckpointBody) -> bool:
         fenced = tx.checkpoint(

@@ -1,0 +1,104 @@
+"""What can be run: the @task decorator, the registry, and the search for task modules.
+
+A new task is one new file in this folder, or a module or path named in TASK_MODULES. Only children
+import tasks; worker and dispatcher never do. Read context.py for what a task sees.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from tasks.arguments import Arguments
+
+# Parts of this package that declare no task. The sieve loads numpy, which an idle child does without.
+_NOT_TASKS: Final = frozenset({"arguments", "board", "context", "sieve"})
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class DiscoveryError(Exception):
+    """A task module cannot be used; the message names it and says why."""
+
+
+class TaskType:
+    """One kind of task: its function and what its author declared about it."""
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        timeout_seconds: float | None,
+        max_retries: int | None,
+        pure: bool,
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.timeout_seconds = timeout_seconds
+        self.max_retries = max_retries
+        self.pure = pure
+        self.arguments = Arguments(function)
+
+
+REGISTRY: Final[dict[str, TaskType]] = {}
+
+
+def task(
+    name: str, *, timeout_seconds: float | None = None, max_retries: int | None = None, pure: bool = False
+) -> Callable[[F], F]:
+    """Declare a function as the task type `name`; the function itself stays as it is.
+
+    `timeout_seconds` and `max_retries` count where the submitter said nothing. `pure`: the same payload
+    always gives the same result, so a worker may answer from memory.
+    """
+    if not re.fullmatch(r"[a-z0-9_.-]{1,100}", name):
+        raise ValueError(f"task name {name!r}: expected 1 to 100 of a-z 0-9 _ . -")
+
+    def declare(function: F) -> F:
+        known = REGISTRY.get(name)
+        if known and (known.function.__module__, known.function.__qualname__) != (
+            function.__module__,
+            function.__qualname__,
+        ):
+            raise ValueError(f"task {name!r} is declared in {known.function.__module__} already")
+        REGISTRY[name] = TaskType(name, function, timeout_seconds, max_retries, pure)
+        return function
+
+    return declare
+
+
+def discover(modules: Iterable[str] = ()) -> dict[str, TaskType]:
+    """Import every task module of this folder and `modules` (names, or paths of .py files).
+
+    Returns the registry; raises DiscoveryError naming the module that could not be imported and why.
+    """
+    ours = [found.name for found in pkgutil.iter_modules(__path__) if found.name not in _NOT_TASKS]
+    for name in [*(f"{__name__}.{name}" for name in ours), *modules]:
+        try:
+            _import(name)
+        except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
+            reason = f"{type(error).__name__}: {error}"
+            raise DiscoveryError(f"task module {name} cannot be imported: {reason}") from error
+    return REGISTRY
+
+
+def _import(name: str) -> None:
+    if not name.endswith(".py"):
+        importlib.import_module(name)
+        return
+    path = Path(name).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    known = sys.modules.get(path.stem)
+    if known is not None:
+        if getattr(known, "__file__", None) == str(path):
+            return
+        raise ImportError(f"another module is called {path.stem}; give the file another name")
+    sys.path.append(str(path.parent))  # for what it imports from beside it
+    importlib.import_module(path.stem)

@@ -1,0 +1,57 @@
+"""python -m worker: arguments and signals, then worker.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from shared.log import Log
+from shared.pidfile import recorded
+from shared.settings import Settings, load_or_exit
+from worker.crew import FORWARDED, names, run_crew
+from worker.executor import UnusableTasks
+from worker.worker import Worker
+
+
+@click.command()
+@click.argument("name", default="worker-1")
+@click.option("--count", type=click.IntRange(1, 1000), default=1, help="Start so many workers at once.")
+@click.option("--slots", help="Tasks to compute at once: a number, or 'auto' for one per core.")
+@click.option("--url", help="Where the dispatcher is (default: DISPATCHER_URL).")
+@click.option("--types", help="Run only these types of task, comma-separated.")
+@click.option("--burst", is_flag=True, help="End when there is nothing to do.")
+def main(name: str, count: int, slots: str | None, url: str | None, types: str | None, burst: bool) -> None:
+    """Run a worker called NAME until it is stopped (Ctrl-C or SIGTERM; a second one: at once)."""
+    given = {"WORKER_SLOTS": slots, "DISPATCHER_URL": url}
+    settings = load_or_exit({**os.environ, **{key: value for key, value in given.items() if value}})
+    with recorded(settings.data_path, "worker"):
+        if count > 1:
+            options = {"--slots": slots, "--url": url, "--types": types}
+            arguments = [part for key, value in options.items() if value for part in (key, value)]
+            sys.exit(run_crew(names(name, count), [*arguments, *(["--burst"] if burst else [])]))
+        sys.exit(_run_one(settings, name, types, burst))
+
+
+def _run_one(settings: Settings, name: str, types: str | None, burst: bool) -> int:
+    chosen = [kind.strip() for kind in types.split(",") if kind.strip()] if types else None
+    worker = Worker(settings, name, settings.slots, chosen, burst, Log(name))
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        worker.order("stop")
+
+    for number in FORWARDED:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish is respected
+            signal.signal(number, on_signal)
+    try:
+        return worker.run()
+    except UnusableTasks as problem:
+        print(problem, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    main()

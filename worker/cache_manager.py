@@ -1,0 +1,217 @@
+"""Results kept: on disk until the dispatcher has them (Outbox), in memory for pure tasks (Memo)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Final
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Raw
+
+from shared.log import Log
+from shared.protocol import Grant, Result
+from worker.outgoing import Key, Parcel
+
+_parcel: Final = msgspec.json.Decoder(Parcel)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Outbox:
+    """A folder of result files, one per batch; each goes when the dispatcher has taken all of it.
+
+    A file is written aside, synced and renamed, so that it is whole or not there; its first line is the
+    checksum of its second. One that is damaged all the same is set aside, never trusted and never fatal.
+    """
+
+    def __init__(self, parent: Path, name: str, log: Log) -> None:
+        self._log = log
+        self.folder, self._lock = _own_folder(parent, name)
+        self._files: dict[Key, Path] = {}
+        self._left: dict[Path, int] = {}  # results of a file that wait for an answer
+        self._one_at_a_time = threading.Lock()
+
+    def close(self) -> None:
+        """Leave the folder to the next worker of this name."""
+        self._lock.close()
+
+    def load(self) -> list[Parcel]:
+        """What earlier workers could not deliver: ours, and those of folders nobody uses any more."""
+        found: list[Parcel] = []
+        for path in [*self._abandoned(), *self.folder.glob("*.jsonl")]:
+            try:
+                parcel = _read(path)
+            except (OSError, ValueError, msgspec.DecodeError) as error:
+                self._set_aside(path, str(error))
+                continue
+            if path.parent != self.folder:
+                path = path.rename(self._fresh_path())
+            self._remember(path, parcel.results)
+            found.append(parcel)
+        return found
+
+    def keep(self, parcel: Parcel, min_seconds: float = 0.0) -> int:
+        """Write to disk those results that are not there yet and took at least `min_seconds`.
+
+        With them go the checkpoints that must be delivered before. Returns how many results were new;
+        a full disk is logged, not fatal.
+        """
+        with self._one_at_a_time:
+            new = {
+                (r.task_id, r.attempt): r
+                for r in parcel.results
+                if (r.elapsed_seconds or 0.0) >= min_seconds and (r.task_id, r.attempt) not in self._files
+            }
+            if not new:
+                return 0
+            checkpoints = [c for c in parcel.checkpoints if (c.task_id, c.attempt) in new]
+            path = self._fresh_path()
+            try:
+                _write(path, Parcel(list(new.values()), checkpoints))
+            except OSError as error:
+                self._log("outbox_failed", path=path, reason=error)
+                return 0
+            self._remember(path, new.values())
+            return len(new)
+
+    def settled(self, keys: Iterable[Key]) -> None:
+        """The dispatcher has answered for these results."""
+        if not self._files:
+            return
+        with self._one_at_a_time:
+            for key in keys:
+                path = self._files.pop(key, None)
+                if path is None:
+                    continue
+                self._left[path] -= 1
+                if not self._left[path]:
+                    del self._left[path]
+                    path.unlink(missing_ok=True)
+
+    def set_refused_aside(self, item: msgspec.Struct, name: str, reason: str) -> Path:
+        """Keep what the dispatcher refused, with its reason, for a person to look at."""
+        path = self.folder / "refused" / f"{name}.json"
+        body = _encode({"reason": reason, "refused": item})
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(body)
+        except OSError as error:
+            self._log("outbox_failed", path=path, reason=error)
+        return path
+
+    def _remember(self, path: Path, results: Collection[Result]) -> None:
+        for result in results:
+            self._files[result.task_id, result.attempt] = path
+        self._left[path] = len(results)
+
+    def _fresh_path(self) -> Path:
+        return self.folder / f"{secrets.token_hex(8)}.jsonl"
+
+    def _abandoned(self) -> Iterator[Path]:
+        for folder in self.folder.parent.iterdir():
+            if folder == self.folder or not (folder / "lock").is_file():
+                continue
+            with open(folder / "lock", "ab") as lock:
+                if _try_lock(lock):
+                    yield from folder.glob("*.jsonl")
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        aside = path.with_suffix(".damaged")
+        try:
+            path.rename(aside)
+        except OSError as error:
+            reason = f"{reason}; {error}"
+        self._log("outbox_damaged", path=aside, reason=reason)
+
+
+class Memo:
+    """The results of pure tasks, least recently used ones forgotten first."""
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._results: OrderedDict[tuple[str, bytes], Raw] = OrderedDict()
+        self.types: frozenset[str] = frozenset()  # those declared pure
+
+    def learn(self, ended: Iterable[tuple[Grant, Result]]) -> None:
+        """Remember what pure tasks returned."""
+        if not self.types:
+            return
+        for grant, result in ended:
+            if grant.type in self.types and result.outcome == "completed" and result.checkpoint is None:
+                self._results[grant.type, bytes(grant.payload)] = result.result
+                if len(self._results) > self._entries:
+                    self._results.popitem(last=False)
+
+    def saw_output(self, kind: str) -> None:
+        """Tasks of this type give output besides their result, which a memo cannot."""
+        self.types -= {kind}
+
+    def answer(self, grant: Grant) -> Result | None:
+        """The result of a task that need not be run, or None."""
+        if grant.type not in self.types or grant.checkpoint is not None:
+            return None
+        key = grant.type, bytes(grant.payload)
+        known = self._results.get(key)
+        if known is None:
+            return None
+        self._results.move_to_end(key)
+        return Result(
+            task_id=grant.task_id,
+            attempt=grant.attempt,
+            lease_id=grant.lease_id,
+            outcome="completed",
+            result=known,
+            elapsed_seconds=0.0,
+            cached=True,
+        )
+
+
+def _own_folder(parent: Path, name: str) -> tuple[Path, IO[bytes]]:
+    """The folder `name`, or `name`-2, ... if another worker uses it; held by a lock until closed."""
+    number = 1
+    while True:
+        folder = parent / quote(name if number == 1 else f"{name}-{number}", safe=" ")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "ab")  # noqa: SIM115 - kept open: the lock lives as long as it does
+        if _try_lock(lock):
+            return folder, lock
+        lock.close()
+        number += 1
+
+
+def _try_lock(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(path: Path) -> Parcel:
+    checksum, _, body = path.read_bytes().partition(b"\n")
+    if checksum != b'"%08x"' % zlib.crc32(body):
+        raise ValueError("its checksum does not match")
+    return _parcel.decode(body)
+
+
+def _write(path: Path, parcel: Parcel) -> None:
+    body = _encode(parcel)
+    aside = path.with_suffix(".writing")
+    with open(aside, "wb") as file:
+        file.write(b'"%08x"\n' % zlib.crc32(body))
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

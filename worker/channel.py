@@ -1,0 +1,123 @@
+"""What a worker and its child say to each other, and how it travels: frames over a socket pair.
+
+A frame is its body's length, one letter for its kind, and the body as JSON. The worker must never wait
+for a child, so it posts frames and sends what the socket takes; a child may wait for its worker.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from shared.protocol import Grant
+
+_HEAD: Final = struct.Struct("<Ic")
+_READ_BYTES: Final = 1 << 18
+
+# From the child. A result and a checkpoint are the protocol's own, so the worker passes them on as they are.
+HELLO: Final = b"H"
+RESULT: Final = b"R"
+CHECKPOINT: Final = b"C"
+SKIPPED: Final = b"S"  # the serial of a task that the worker had taken back
+# From the worker.
+WORK: Final = b"W"
+
+
+class Options(Struct):
+    """What a child is told when it starts, as JSON in its arguments."""
+
+    modules: list[str]
+    checkpoint_interval_seconds: float
+
+
+class Declared(Struct, omit_defaults=True):
+    """What a task type's author declared about it."""
+
+    timeout_seconds: float | None = None
+    max_retries: int | None = None
+    pure: bool = False
+
+
+class Hello(Struct, omit_defaults=True):
+    """A child's first frame: the types it can run, or the problem that keeps it from running any."""
+
+    types: dict[str, Declared] = {}
+    problem: str | None = None
+
+
+class Work(Struct):
+    """Tasks for a child, to be run in this order; the first one's serial number is `first`."""
+
+    first: int
+    grants: list[Grant]
+
+
+class Gone(Exception):
+    """The other side has closed its end."""
+
+
+class Channel:
+    """One end of the socket pair."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        self._in = b""
+        self._out = b""
+
+    def send(self, kind: bytes, body: bytes) -> None:
+        """Send a frame, waiting as long as it takes (the child's way)."""
+        self.socket.sendall(_HEAD.pack(len(body), kind) + body)
+
+    def post(self, kind: bytes, body: bytes) -> None:
+        """Send of a frame what goes without waiting; `flush` sends the rest (the worker's way)."""
+        self._out += _HEAD.pack(len(body), kind) + body
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was posted, as far as it goes without waiting."""
+        try:
+            while self._out:
+                sent = self.socket.send(self._out)
+                self._out = self._out[sent:]
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return  # full, or gone: then receive() says so
+
+    @property
+    def is_full(self) -> bool:
+        """Whether something posted has not gone yet."""
+        return bool(self._out)
+
+    def receive(self) -> list[tuple[bytes, bytes]] | None:
+        """Read once; returns the frames that are whole now, as (kind, body). Raises Gone at the end.
+
+        A blocking socket waits for something to read; with a non-blocking one the answer may be None.
+        """
+        try:
+            read = self.socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            read = b""
+        if not read:
+            raise Gone
+        return self._cut(self._in + read)
+
+    def _cut(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        frames = []
+        at, end = 0, len(data)
+        while end - at >= _HEAD.size:
+            length, kind = _HEAD.unpack_from(data, at)
+            body_at = at + _HEAD.size
+            if end - body_at < length:
+                break
+            at = body_at + length
+            frames.append((kind, data[body_at:at]))
+        self._in = data[at:]
+        return frames
+
+
+to_bytes: Final = msgspec.json.Encoder().encode

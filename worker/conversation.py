@@ -1,0 +1,140 @@
+"""The two conversations with the dispatcher, each a thread with a connection of its own.
+
+The heartbeat says every second what we hold and never waits; the work conversation brings results and
+asks for tasks, and may be parked at the dispatcher until there are some. Neither waits for the other:
+what is ready while the work conversation is parked goes with a heartbeat at once.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from shared.backoff import RECONNECT
+from shared.client import DispatcherClient
+from worker.executor import Executor
+from worker.hand import Hand
+from worker.link import Link
+from worker.pace import Pace
+
+_LOOK_SECONDS: Final = 0.1  # how often the work conversation looks whether a slow task ties it up
+_BURST_SECONDS: Final = 0.05  # between two claims of a burst worker that still computes
+_HOLDING_RETRY_SECONDS: Final = 1.0  # a worker that holds tasks retries its heartbeat at least so often
+
+
+class Heartbeat:
+    """Says what we hold, with every checkpoint as soon as there is one."""
+
+    def __init__(self, link: Link, hand: Hand, work: Work, urls: list[str]) -> None:
+        self._link = link
+        self._hand = hand
+        self._work = work
+        self._client = DispatcherClient(urls)
+        self._tries = 0
+        self._seconds = 1.0  # until the dispatcher says otherwise
+        self._poked = False
+
+    def poke(self) -> None:
+        """Beat at once: something about the worker has changed."""
+        with self._hand.changed:
+            self._poked = True
+            self._hand.changed.notify_all()
+
+    def run_forever(self, stop: threading.Event) -> None:
+        """Beat until `stop` is set (and the heart is poked)."""
+        while not stop.is_set():
+            self.run_once()
+            self._pause(stop)
+        self._client.close()
+
+    def run_once(self) -> None:
+        """One heartbeat."""
+        self._poked = False
+        answer = self._link.exchange(self._client, self._hand.outgoing.pack(), holding=True)
+        if answer is None:
+            self._tries += 1
+        else:
+            self._tries = 0
+            self._seconds = answer.heartbeat_seconds
+
+    def _pause(self, stop: threading.Event) -> None:
+        if not self._tries:
+            seconds = self._seconds * random.uniform(0.9, 1.1)  # so that many workers do not beat as one
+            with self._hand.changed:
+                self._hand.changed.wait_for(self._is_urgent, seconds)
+            return
+        seconds = RECONNECT.delay_seconds(self._tries)
+        if not self._hand.is_empty:
+            seconds = min(seconds, random.uniform(0.5, 1.0) * _HOLDING_RETRY_SECONDS)
+        stop.wait(seconds)
+
+    def _is_urgent(self) -> bool:
+        outgoing = self._hand.outgoing
+        return self._poked or outgoing.has_checkpoints or (self._work.is_parked and outgoing.has_results)
+
+
+class Work:
+    """Delivers results and claims tasks. `on_idle` is called when a claim found nothing to do."""
+
+    def __init__(
+        self,
+        link: Link,
+        hand: Hand,
+        executor: Executor,
+        pace: Pace,
+        urls: list[str],
+        wait_seconds: float,
+        on_idle: Callable[[], None] | None,
+    ) -> None:
+        self._link = link
+        self._hand = hand
+        self._executor = executor
+        self._pace = pace
+        self._client = DispatcherClient(urls)
+        self._wait_seconds = wait_seconds if on_idle is None else 0.0
+        self._on_idle = on_idle
+        self._tries = 0
+        self._claim_at = 0.0  # not before
+        self.is_parked = False
+
+    def run_forever(self, stop: threading.Event) -> None:
+        """Exchange until `stop` is set."""
+        while not stop.is_set():
+            self.run_once()
+            if self._tries:
+                stop.wait(RECONNECT.delay_seconds(self._tries))
+        self._client.close()
+
+    def run_once(self) -> None:
+        """One exchange, when there is something to deliver or to ask for."""
+        outgoing = self._hand.outgoing
+        with self._hand.changed:
+            self._hand.changed.wait_for(lambda: outgoing.has_results or self._want(), _LOOK_SECONDS)
+            parcel = outgoing.pack()
+            want = self._want()
+            if not parcel and not want:
+                return
+            wait_seconds = self._wait_seconds * random.uniform(0.9, 1.0) if not parcel else 0.0
+            self.is_parked = wait_seconds > 0
+        answer = self._link.exchange(self._client, parcel, want=want, wait_seconds=wait_seconds)
+        self.is_parked = False
+        if answer is None:
+            self._tries += 1
+            return
+        self._tries = 0
+        if answer.poll_after_seconds:
+            self._claim_at = time.monotonic() + answer.poll_after_seconds
+        if self._on_idle and want and not answer.tasks:
+            self._claim_at = time.monotonic() + _BURST_SECONDS
+            if self._hand.is_empty:
+                self._on_idle()
+
+    def _want(self) -> int:
+        """How many tasks to ask for now."""
+        blocked = self._link.is_paused or self._link.worker.state != "running"
+        if blocked or time.monotonic() < self._claim_at or self._executor.is_stuck:
+            return 0
+        return self._pace.want(self._hand.unfinished)

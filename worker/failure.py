@@ -1,0 +1,119 @@
+"""How an attempt ended that did not return: from an exception, or a process's death, to a Result."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from shared.protocol import ERROR_BYTES_MAX, Grant, Result
+from tasks import TaskType
+from tasks.arguments import BadPayload
+from tasks.board import StopReason
+from tasks.context import Fail, Interrupted, Retry
+from worker.channel import Declared
+
+# How much of a long text is kept; a shorter cut follows if JSON's escapes still make it too large.
+_TEXT_CHARS: Final = (16_000, 4_000, 1_000)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def error_body(kind: str, message: str, traceback: str = "", **facts: Any) -> Raw:
+    """An error as it travels: at most 64 KiB, of the message its beginning, of the traceback its end."""
+    for chars in _TEXT_CHARS:
+        body = {"type": kind, "message": _clean(message[:chars]), **facts}
+        if traceback:
+            body["traceback"] = _clean(traceback[-chars:])
+        encoded = _encode(body)
+        if len(encoded) <= ERROR_BYTES_MAX:
+            return Raw(encoded)
+    return Raw(_encode({"type": kind[:100], "message": "the error is too large to be reported"}))
+
+
+def failure_of(
+    error: BaseException, reason: StopReason, grant: Grant, kind: TaskType | None, result: Result
+) -> None:
+    """Put into `result` what `error`, raised by a task that was asked to stop for `reason`, means."""
+    if isinstance(error, Interrupted) and reason in (StopReason.DRAIN, StopReason.DROP):
+        result.outcome = "released"
+        return
+    result.outcome = "failed"
+    result.max_retries = kind.max_retries if kind else None
+    if isinstance(error, Interrupted) and reason is StopReason.TIMEOUT:
+        limit = grant.timeout_seconds or (kind and kind.timeout_seconds) or 0.0
+        result.error = time_limit(limit)
+    elif isinstance(error, BadPayload):
+        result.retryable = False
+        result.error = error_body("BadPayload", str(error))
+    else:
+        result.retryable = not isinstance(error, Fail)
+        result.retry_after_seconds = error.after_seconds if isinstance(error, Retry) else None
+        result.error = error_body(type(error).__name__, _message(error), _traceback(error))
+
+
+def time_limit(seconds: float) -> Raw:
+    """The error of a task that overran its time."""
+    return error_body("TimeLimit", f"the task overran its time limit of {seconds:g} s")
+
+
+def result_of_death(grant: Grant, reason: StopReason, error: Raw, declared: Declared) -> Result:
+    """The result of a task whose process died with `error`, after it was asked to stop for `reason`."""
+    result = Result(
+        task_id=grant.task_id, attempt=grant.attempt, lease_id=grant.lease_id, outcome="crashed"
+    )
+    if reason is StopReason.TIMEOUT:
+        result.outcome = "failed"
+        result.max_retries = declared.max_retries
+        result.error = time_limit(grant.timeout_seconds or declared.timeout_seconds or 0.0)
+    elif reason is StopReason.NONE:
+        result.error = error
+    else:
+        result.outcome = "released"
+    return result
+
+
+def death(wait_status: int, peak_rss_bytes: int, last_log_lines: Iterable[str]) -> Raw:
+    """The error of a task whose process died, from what the system says about the death."""
+    facts: dict[str, Any] = {"peak_rss_bytes": peak_rss_bytes, "last_log_lines": list(last_log_lines)}
+    if os.WIFSIGNALED(wait_status):
+        number = os.WTERMSIG(wait_status)
+        return error_body("Killed", _signal_text(number), signal=number, **facts)
+    status = os.waitstatus_to_exitcode(wait_status)
+    return error_body("Exited", f"the process ended itself with status {status}", status=status, **facts)
+
+
+def _signal_text(number: int) -> str:
+    if number == signal.SIGKILL:
+        return f"signal {number} (out of memory?)"
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # an exception of the task's own, whose __str__ fails
+        return f"(its message cannot be made: {type(broken).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    from traceback import format_exception  # loaded here: most children never need it
+
+    own = error.__traceback__
+    for _ in range(2):  # leave out the two frames of child.py
+        own = own.tb_next if own and own.tb_next else own
+    try:
+        return "".join(format_exception(type(error), error, own))
+    except Exception as broken:
+        return f"(the traceback cannot be made: {type(broken).__name__})"
+
+
+def _clean(text: str) -> str:
+    """`text` without lone surrogates, which UTF-8 cannot carry."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,213 @@
+"""The link to the dispatcher: what both conversations share. One message out, its answer taken in.
+
+Nothing is lost on the way: what a message carries comes back to the hand when it fails, goes to disk
+meanwhile, and is forgotten only when the dispatcher has answered for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+from shared import errors
+from shared.client import DispatcherClient
+from shared.log import Log
+from shared.protocol import (
+    Checkpoint,
+    Exchange,
+    ExchangeAnswer,
+    Grant,
+    Refusal,
+    Result,
+    WorkerInfo,
+)
+from worker.cache_manager import Memo, Outbox
+from worker.executor import Executor
+from worker.failure import error_body
+from worker.hand import Hand
+from worker.outgoing import PARCEL_BYTES, Key, Parcel
+
+# What took so long to compute is written to disk before the first try to deliver it.
+_PRECIOUS_SECONDS: Final = 1.0
+# After so much silence the next message, whoever sends it, lists what we hold: it is the heartbeat.
+_SILENCE_SECONDS: Final = 2.0
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # counts a suspended machine's time
+
+State = Literal["running", "draining", "stopped"]
+
+
+class Link:
+    """Sends messages for both conversations and takes in the answers."""
+
+    def __init__(
+        self,
+        worker: WorkerInfo,
+        hand: Hand,
+        executor: Executor,
+        outbox: Outbox,
+        memo: Memo,
+        log: Log,
+        on_directive: Callable[[str], None],
+    ) -> None:
+        self.worker = worker
+        self._hand = hand
+        self._executor = executor
+        self._outbox = outbox
+        self._memo = memo
+        self._log = log
+        self._on_directive = on_directive
+        self._heard_at = time.clock_gettime(_CLOCK)
+        self._owed: set[Key] = set()  # results that had to be kept, for the log
+        self._refused: set[Key] = set()  # what was refused once is not reported twice
+        self.is_away = False
+        self.is_paused = False
+
+    def restore(self) -> None:
+        """Have what earlier workers left on disk delivered first."""
+        for parcel in self._outbox.load():
+            self._hand.outgoing.restore(parcel)
+            self._owed.update((r.task_id, r.attempt) for r in parcel.results)
+
+    def exchange(
+        self,
+        client: DispatcherClient,
+        parcel: Parcel,
+        *,
+        holding: bool = False,
+        want: int = 0,
+        wait_seconds: float = 0.0,
+    ) -> ExchangeAnswer | None:
+        """Send one message and take in the answer; None if there was none, and the parcel waits again."""
+        self._outbox.keep(parcel, _PRECIOUS_SECONDS)
+        holding = holding or time.clock_gettime(_CLOCK) - self._heard_at > _SILENCE_SECONDS
+        message = Exchange(
+            self.worker,
+            self._hand.holding(self._executor.running()) if holding else None,
+            parcel.checkpoints,
+            parcel.results,
+            want,
+            wait_seconds,
+        )
+        try:
+            answer = client.exchange(message)
+        except (errors.TooLarge, errors.Invalid, errors.Malformed) as error:
+            self._message_refused(parcel, error)
+            return None
+        except (errors.BatonError, msgspec.DecodeError) as error:
+            self._failed(parcel, str(error))
+            return None
+        self._back()
+        self._settle(parcel, answer)
+        self._take_in(answer)
+        return answer
+
+    def keep_all(self) -> None:
+        """Write every undelivered result to disk: the worker ends."""
+        count = sum(self._outbox.keep(parcel) for parcel in self._hand.outgoing.pack_all())
+        if count or self._owed:
+            self._log("results_kept", count=count + len(self._owed))
+
+    # --- no answer
+
+    def _failed(self, parcel: Parcel, reason: str) -> None:
+        kept = self._outbox.keep(parcel)
+        self._owed.update((r.task_id, r.attempt) for r in parcel.results)
+        self._hand.outgoing.returned(parcel)
+        if not self.is_away:
+            self.is_away = True
+            self._log("dispatcher_away", reason=reason)
+        if kept:
+            self._log("results_kept", count=kept)
+
+    def _back(self) -> None:
+        self._heard_at = time.clock_gettime(_CLOCK)
+        self._hand.outgoing.parcel_bytes = PARCEL_BYTES
+        if self.is_away:
+            self.is_away = False
+            self._log("dispatcher_back")
+
+    def _message_refused(self, parcel: Parcel, error: errors.BatonError) -> None:
+        """Something in the message is bad and the dispatcher could not say what: find it one by one."""
+        if len(parcel) == 1:
+            item = parcel.results[0] if parcel.results else parcel.checkpoints[0]
+            self._hand.outgoing.delivered(parcel)
+            self._refuse(item, error.code, error.message)
+        else:
+            self._failed(parcel, error.message)
+            self._hand.outgoing.parcel_bytes = 1
+
+    # --- an answer
+
+    def _settle(self, parcel: Parcel, answer: ExchangeAnswer) -> None:
+        """The dispatcher has answered for all of the parcel, though it may have refused a part."""
+        keys = [(r.task_id, r.attempt) for r in parcel.results]
+        for refusal in answer.refused:
+            self._on_refusal(parcel, refusal)
+        self._hand.outgoing.delivered(parcel)
+        self._outbox.settled(keys)
+        if self._owed and (delivered := self._owed.intersection(keys)):
+            self._owed -= delivered
+            self._log("results_delivered", count=len(delivered))
+        if answer.lost:
+            lost = {(t.task_id, t.attempt) for t in answer.lost}
+            for task_id, attempt in {*self._drop(lost), *lost.intersection(keys)}:
+                self._log("task_lost", task_id=task_id, attempt=attempt)
+
+    def _take_in(self, answer: ExchangeAnswer) -> None:
+        if answer.cancel:
+            for task_id, attempt in self._drop({(t.task_id, t.attempt) for t in answer.cancel}):
+                self._log("task_cancelled", task_id=task_id, attempt=attempt)
+        if answer.tasks:
+            self._accept(answer.tasks)
+        self.is_paused = answer.directive == "pause"
+        if answer.directive in ("drain", "exit"):
+            self._on_directive(answer.directive)
+
+    def _accept(self, grants: list[Grant]) -> None:
+        self._hand.add(grants)
+        if self._memo.types:
+            answers = [answer for grant in grants if (answer := self._memo.answer(grant))]
+            self._hand.end(answers)
+        self._executor.ring()
+
+    def _drop(self, keys: set[Key]) -> list[Key]:
+        dropped = self._hand.drop(keys)
+        if dropped:
+            self._executor.drop(dropped)
+            self._outbox.settled(dropped)
+            self._owed.difference_update(dropped)
+        return dropped
+
+    # --- refusals
+
+    def _on_refusal(self, parcel: Parcel, refusal: Refusal) -> None:
+        key = refusal.task_id, refusal.attempt
+        items: list[Result | Checkpoint] = [*parcel.results, *parcel.checkpoints]
+        for item in items:
+            if (item.task_id, item.attempt) == key:
+                self._refuse(item, str(refusal.error.get("code")), str(refusal.error.get("message")))
+                return
+
+    def _refuse(self, item: Result | Checkpoint, code: str, message: str) -> None:
+        """Set aside what the dispatcher will not take, and report the attempt as failed; once."""
+        key = item.task_id, item.attempt
+        path = self._outbox.set_refused_aside(item, f"{item.task_id}-{item.attempt}", f"{code}: {message}")
+        self._log("result_refused", task_id=key[0], attempt=key[1], reason=message, path=path)
+        self._outbox.settled([key])
+        if key in self._refused:
+            return
+        self._refused.add(key)
+        self._drop({key})
+        what = "result" if isinstance(item, Result) else "checkpoint"
+        failed = Result(
+            task_id=item.task_id,
+            attempt=item.attempt,
+            lease_id=item.lease_id,
+            outcome="failed",
+            retryable=False,
+            error=error_body("Refused", f"the dispatcher refused this {what}: {message}", code=code),
+        )
+        self._hand.outgoing.add([failed])

@@ -1,0 +1,188 @@
+"""What waits to be delivered, and what is on its way: checkpoints and results, packed into parcels.
+
+A task's checkpoint and what follows it never travel side by side on two connections, since the later
+one could arrive first and the earlier one's output would be lost: what concerns a checkpoint on its
+way waits for that answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+from msgspec import Raw, Struct
+
+from shared.protocol import Checkpoint, Result
+
+Key = tuple[int, int]  # (task_id, attempt)
+
+PARCEL_BYTES: Final = 8 * 1024 * 1024  # half of what a request may have
+_FLOOD_BYTES: Final = 32 * 1024 * 1024  # so much undelivered: let the tasks wait for the dispatcher
+_ITEM_BYTES: Final = 300  # what a result or checkpoint takes besides its bodies
+
+
+class Parcel(Struct, eq=False, omit_defaults=True):
+    """What one message carries; either all of it arrives or all of it is returned."""
+
+    results: list[Result] = []
+    checkpoints: list[Checkpoint] = []
+
+    def __len__(self) -> int:
+        return len(self.results) + len(self.checkpoints)
+
+
+class Outgoing:
+    """Checkpoints and results not delivered yet. Each method is one step under the hand's lock."""
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self._changed = changed
+        self._results: deque[Result] = deque()
+        self._checkpoints: dict[Key, list[Checkpoint]] = {}
+        self._on_their_way: list[Parcel] = []
+        self.parcel_bytes = PARCEL_BYTES
+
+    @property
+    def has_results(self) -> bool:
+        """Whether a result waits for a message."""
+        return bool(self._results)
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether a checkpoint waits for a message, and could go now."""
+        return bool(self._checkpoints) and not self._held_up() >= self._checkpoints.keys()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has been delivered."""
+        return not (self._results or self._checkpoints or self._on_their_way)
+
+    @property
+    def is_flooded(self) -> bool:
+        """Whether so much waits that the tasks should wait, too."""
+        with self._changed:
+            parcels = [c for p in self._on_their_way for c in p.checkpoints]
+            waiting = [c for kept in self._checkpoints.values() for c in kept]
+            return sum(map(_checkpoint_bytes, [*parcels, *waiting])) > _FLOOD_BYTES
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Results to deliver."""
+        with self._changed:
+            self._results.extend(results)
+            self._changed.notify_all()
+
+    def restore(self, parcel: Parcel) -> None:
+        """Deliver what an earlier worker could not."""
+        with self._changed:
+            for checkpoint in parcel.checkpoints:
+                self.save(checkpoint)
+            self.add(parcel.results)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint to deliver; of a task's older ones only those that carry output stay."""
+        key = checkpoint.task_id, checkpoint.attempt
+        with self._changed:
+            kept = [c for c in self._checkpoints.get(key, ()) if c.output]
+            self._checkpoints[key] = [*kept, checkpoint]
+            self._changed.notify_all()
+
+    def drop(self, keys: Collection[Key]) -> list[Key]:
+        """Forget what waits about these grants; returns those that had a result.
+
+        What is on its way is left alone: the answer to that message decides.
+        """
+        with self._changed:
+            for key in keys:
+                self._checkpoints.pop(key, None)
+            dropped = [key for r in self._results if (key := (r.task_id, r.attempt)) in keys]
+            if dropped:
+                self._results = deque(r for r in self._results if (r.task_id, r.attempt) not in keys)
+        return dropped
+
+    def results(self) -> Iterator[Result]:
+        """Every result that the dispatcher has not answered for (to be used under the lock)."""
+        yield from self._results
+        for parcel in self._on_their_way:
+            yield from parcel.results
+
+    # --- parcels
+
+    def pack(self) -> Parcel:
+        """What can be sent now, in one message."""
+        with self._changed:
+            parcel = Parcel()
+            held_up = self._held_up()
+            room = self._pack_checkpoints(parcel, held_up, self.parcel_bytes)
+            self._pack_results(parcel, held_up, room)
+            if parcel:
+                self._on_their_way.append(parcel)
+            return parcel
+
+    def pack_all(self) -> Iterator[Parcel]:
+        """Everything, parcel by parcel, also what is on its way: for the disk, when the worker ends."""
+        with self._changed:
+            yield from self._on_their_way
+            self._on_their_way.clear()
+            while parcel := self.pack():
+                self._on_their_way.clear()
+                yield parcel
+
+    def _held_up(self) -> set[Key]:
+        return {(c.task_id, c.attempt) for p in self._on_their_way for c in p.checkpoints}
+
+    def _pack_checkpoints(self, parcel: Parcel, held_up: set[Key], room: int) -> int:
+        for key, waiting in list(self._checkpoints.items()):
+            if key in held_up:
+                continue
+            while waiting and (room > 0 or not parcel):
+                room -= _checkpoint_bytes(waiting[0])
+                parcel.checkpoints.append(waiting.pop(0))
+            if waiting:
+                held_up.add(key)
+            else:
+                del self._checkpoints[key]
+        return room
+
+    def _pack_results(self, parcel: Parcel, held_up: set[Key], room: int) -> None:
+        later: list[Result] = []
+        while self._results and (room > 0 or not parcel):
+            result = self._results.popleft()
+            if held_up and (result.task_id, result.attempt) in held_up:
+                later.append(result)
+            else:
+                room -= _result_bytes(result)
+                parcel.results.append(result)
+        self._results.extendleft(reversed(later))
+
+    def delivered(self, parcel: Parcel) -> None:
+        """The dispatcher has answered for all of the parcel."""
+        with self._changed:
+            if parcel in self._on_their_way:
+                self._on_their_way.remove(parcel)
+            self._changed.notify_all()
+
+    def returned(self, parcel: Parcel) -> None:
+        """The parcel did not get through: everything in it waits again."""
+        with self._changed:
+            self.delivered(parcel)
+            self._results.extendleft(reversed(parcel.results))
+            for checkpoint in reversed(parcel.checkpoints):
+                newer = self._checkpoints.get((checkpoint.task_id, checkpoint.attempt), [])
+                if checkpoint.output or not newer:
+                    self._checkpoints[checkpoint.task_id, checkpoint.attempt] = [checkpoint, *newer]
+
+
+def _bytes(body: Raw) -> int:
+    return len(memoryview(body))
+
+
+def _checkpoint_bytes(checkpoint: Checkpoint) -> int:
+    return _ITEM_BYTES + _bytes(checkpoint.state) + sum(map(_bytes, checkpoint.output))
+
+
+def _result_bytes(result: Result) -> int:
+    size = _ITEM_BYTES + _bytes(result.result) + _bytes(result.error)
+    if result.checkpoint is not None:
+        size += _bytes(result.checkpoint.state) + sum(map(_bytes, result.checkpoint.output))
+    return size

@@ -1,0 +1,66 @@
+"""Counts what has ended, and says so: long tasks each in a line, short ones summed up once a second."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from shared.log import Log
+from shared.protocol import Grant, Result
+from worker.pace import Pace
+
+LONG_SECONDS: Final = 1.0  # a task that lasts longer gets lines of its own
+_REPORT_SECONDS: Final = 1.0
+
+
+class Tally:
+    """The executor's counts; they also teach the pace."""
+
+    def __init__(self, log: Log, pace: Pace) -> None:
+        self._log = log
+        self._pace = pace
+        self.count = 0
+        self.outcomes: Counter[str] = Counter()  # all of them
+        self._short: Counter[str] = Counter()
+        self._reported_at = 0.0
+
+    def started(self, grant: Grant) -> None:
+        """A task turns out to be a long one."""
+        resumed = f", resumed at {grant.checkpoint.progress or 0:.0%}" if grant.checkpoint else ""
+        facts = {"task_id": grant.task_id, "attempt": grant.attempt, "type": grant.type, "resumed": resumed}
+        self._log("task_started", **facts)
+
+    def ended(self, ended: Sequence[tuple[Grant, Result]]) -> None:
+        """These attempts have ended."""
+        self.count += len(ended)
+        counts: dict[str, int] = {}
+        seconds: dict[str, float] = {}
+        for grant, result in ended:
+            elapsed = result.elapsed_seconds
+            if elapsed is not None:
+                counts[grant.type] = counts.get(grant.type, 0) + 1
+                seconds[grant.type] = seconds.get(grant.type, 0.0) + elapsed
+            self.outcomes[result.outcome] += 1
+            if elapsed is not None and elapsed >= LONG_SECONDS:
+                self._long_one(result, elapsed)
+            else:
+                self._short[result.outcome] += 1
+        for kind, count in counts.items():
+            self._pace.observe(kind, count, seconds[kind])
+
+    def report(self, now: float) -> None:
+        """Sum up the short tasks, unless that was done less than a second ago."""
+        if self._short and now - self._reported_at >= _REPORT_SECONDS:
+            outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self._short.items())
+            self._log("tasks_ended", count=self._short.total(), outcomes=outcomes)
+            self._short.clear()
+            self._reported_at = now
+
+    def _long_one(self, result: Result, elapsed: float) -> None:
+        error = msgspec.json.decode(result.error)
+        reason = f": {error['type']}: {error['message']}" if error else ""
+        facts = {"task_id": result.task_id, "attempt": result.attempt, "outcome": result.outcome}
+        self._log("task_ended", **facts, seconds=elapsed, reason=reason)
