@@ -6,6 +6,7 @@ Every figure comes from real processes through HTTP, with every commit on disk (
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apsw
 import msgspec
@@ -83,7 +84,7 @@ def recovery() -> Iterator[Figure]:
         ("kill -9 of a worker to resumption", signal.SIGKILL, "≤ 3"),
         ("SIGTERM of a worker to resumption", signal.SIGTERM, "≤ 0.5"),
     ):
-        with _cluster() as baton:
+        with _cluster(START_GRACE_SECONDS="0.1") as baton:  # not a restart: the grace after one is over
             baton.start_worker("worker-1")
             task_id = _running_chain(baton)
             baton.start_worker("worker-2")
@@ -168,8 +169,10 @@ def main(names: list[str]) -> None:
     console.print(f"{facts['cores']} × {facts['processor']}, {facts['system']}, Python {facts['python']}")
 
 
-def _cluster() -> Any:
-    return cluster(Path(tempfile.mkdtemp(prefix="baton-bench-")))
+@contextlib.contextmanager
+def _cluster(**settings: str) -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="baton-bench-") as folder, cluster(Path(folder), **settings) as baton:
+        yield baton
 
 
 def _span(database: Path) -> tuple[float, float]:
