@@ -157,8 +157,7 @@ def _table(tasks: Sequence[dict[str, Any]]) -> Table:
     table = Table("task", "status", "worker", "attempts", "seconds", "result", box=None, pad_edge=False)
     for task in tasks[:ROWS_MAX]:
         seconds = task["elapsed_seconds"]
-        outcome = task["result"] if task["status"] == "completed" else (task["error"] or {}).get("message", "")
-        text = outcome if isinstance(outcome, str) else _json(outcome)
+        text = _outcome(task)
         table.add_row(
             str(task["task_id"]),
             task["status"],
@@ -170,6 +169,17 @@ def _table(tasks: Sequence[dict[str, Any]]) -> Table:
     if len(tasks) > ROWS_MAX:
         table.add_row("…", f"{len(tasks) - ROWS_MAX} more", "", "", "", "--json shows all")
     return table
+
+
+def _outcome(task: dict[str, Any]) -> str:
+    """What came out, in a line: of a result what the payload and the other columns do not say."""
+    if task["status"] != "completed":
+        return str((task["error"] or {}).get("message", ""))
+    if not isinstance(task["result"], dict):
+        return _json(task["result"])
+    known = {**task["payload"], "elapsed_seconds": task["result"].get("elapsed_seconds")}
+    news = {name: value for name, value in task["result"].items() if known.get(name, ...) != value}
+    return ", ".join(f"{name} {value}" for name, value in news.items())
 
 
 def _ids(ids: Sequence[int]) -> str:

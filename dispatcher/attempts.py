@@ -136,23 +136,23 @@ def _message(error: bytes | None) -> str:
     return str(body.get("message", body)) if isinstance(body, dict) else str(body)
 
 
-def complete(tx: Transaction, reports: Sequence[Result]) -> set[int]:
-    """End tasks with their results, as one; returns the ids of those whose grant was still theirs."""
-    reported = {report.task_id: _row(report) for report in reports}
+def complete(tx: Transaction, reports: Sequence[Result]) -> set[tuple[int, int]]:
+    """End tasks with their results, as one; returns the (task_id, attempt) whose grant still held."""
+    reported = {(report.task_id, report.attempt): _row(report) for report in reports}
     ended = tx.complete(rows=_encode(list(reported.values())).decode(), now=tx.now).fetchall()
     if not ended:
         return set()
-    won = {task_id for task_id, *_ in ended}
-    winners = [row for task_id, row in reported.items() if task_id in won]
+    won = {(task_id, attempt) for task_id, attempt, *_ in ended}
+    winners = [row for grant, row in reported.items() if grant in won]
     encoded = _encode(winners).decode()
     tx.record_completed(rows=encoded)
     tx.record_results(rows=encoded)
-    remembered = [task_id for task_id, _, _, checkpoint_seq in ended if checkpoint_seq is not None]
+    remembered = [task_id for task_id, *_, checkpoint_seq in ended if checkpoint_seq is not None]
     if remembered:
         tx.drop_checkpoint(task_id=remembered)
-    resumed = sum(seconds or 0.0 for _, _, seconds, _ in ended)
+    resumed = sum(seconds or 0.0 for *_, seconds, _ in ended)
     tx.work["useful"] += resumed + sum(elapsed for _, _, _, elapsed, *_ in winners)
-    for type, those in by_type((type, task_id) for task_id, type, *_ in ended).items():
+    for type, those in by_type((type, task_id) for task_id, _, type, *_ in ended).items():
         tx.moved(type, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
     return won
 

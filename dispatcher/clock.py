@@ -1,8 +1,8 @@
 """Two clocks, never mixed: the wall clock for people and schedules, the lease clock for silence.
 
 The lease clock advances only while this process runs and can serve: a jump of the wall clock, a
-restart or a pause of the dispatcher reclaims nothing. It goes on from the value stored with the
-last commit. After a start, and after any time in which heartbeats could not be recorded, nobody
+restart or a pause of the dispatcher reclaims nothing. It goes on from the value stored with one of
+the last commits. After a start, and after any time in which heartbeats could not be recorded, nobody
 is judged silent for a while (`judging`).
 """
 

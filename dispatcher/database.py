@@ -29,6 +29,9 @@ QUEUE_MAX = 10_000  # operations that may wait; above it a caller is told to com
 READERS = 4  # connections for reading; a read takes well under a millisecond
 LOG_PAGES = 1000  # 4 MB of log are moved into the file when nothing waits …
 LOG_PAGES_BUSY = 4000  # … 16 MB even when something does
+# The lease clock is stored with the first commit after so long: after a restart it may be that much
+# behind, which only delays a judgement.
+LEASE_CLOCK_SECONDS = 1.0
 
 Run = Callable[[Transaction], Any]
 Again = Callable[[Transaction, Any], bool]
@@ -108,6 +111,7 @@ class Database:
         for _ in range(READERS):
             self._readers.put(sqlite.open_reader(path))
         self.clock = clock or LeaseClock(self._statements["lease_clock"](self._connection), grace_seconds)
+        self._lease_saved = float("-inf")
         self._log_pages = 0
         self._connection.set_wal_hook(self._note_log_pages)
         self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
@@ -265,7 +269,9 @@ class Database:
             for operation in operations:
                 self._attempt(operation, begin(), group)
             self._attempt_parked(begin, group)
-            begin().save_lease_clock(lease_now=lease_now)
+            if lease_now - self._lease_saved >= LEASE_CLOCK_SECONDS:
+                begin().save_lease_clock(lease_now=lease_now)
+                self._lease_saved = lease_now
             self._connection.execute("COMMIT")
         except apsw.Error as error:
             self._abort(error, {id(o): o for o in operations + group.all()}.values())

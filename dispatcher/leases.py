@@ -119,7 +119,7 @@ class Leases:
                     missing.append((task_id, attempt, lease_id))
                 elif tx.lease_now - missing_since >= self.settings.heartbeat_interval_seconds * 0.9:
                     held = attempts.held(tx, task_id, attempt, lease_id)
-                    self.reclaim(tx, held, worker.info.name, "its worker no longer holds it", counts=False)
+                    self.reclaim(tx, held, worker.name, "its worker no longer holds it", counts=False)
                 continue
             known.add(task_id)
             runs = entry.running is True or (isinstance(entry.running, list) and task_id in entry.running)
@@ -177,7 +177,7 @@ class Leases:
         (lost,) = tx.forget_reclaim(task_id=task_id, attempt=attempt, lease_id=lease_id)
         tx.work["lost"] -= lost or 0
         tx.moved(row[0], TaskStatus(before[0]), TaskStatus.IN_PROGRESS, [task_id])
-        tx.log("readopt", task_id=task_id, attempt=attempt, worker=worker.info.name)
+        tx.log("readopt", task_id=task_id, attempt=attempt, worker=worker.name)
         return True
 
     def checkpoint(self, tx: Transaction, report: Checkpoint, answer: ExchangeAnswer) -> None:
@@ -185,9 +185,10 @@ class Leases:
         refusal = checks.checkpoint(report)
         if refusal is not None:
             answer.refused.append(Refusal(report.task_id, report.attempt, refusal.body()["error"]))
-        elif not self._remember(tx, report.task_id, report.attempt, report.lease_id, report):
-            if attempts.find(tx, report.task_id, report.attempt, report.lease_id) is None:
-                self._name_end(tx, report.task_id, report.attempt, report.lease_id, answer)
+            return
+        stored = self._remember(tx, report.task_id, report.attempt, report.lease_id, report)
+        if not stored and attempts.find(tx, report.task_id, report.attempt, report.lease_id) is None:
+            self._name_end(tx, report.task_id, report.attempt, report.lease_id, answer)
 
     def _remember(self, tx: Transaction, task_id: int, attempt: int, lease_id: str, body: CheckpointBody) -> bool:
         fenced = tx.checkpoint(
@@ -243,7 +244,7 @@ class Leases:
         won = attempts.complete(tx, reports)
         if len(won) < len(reports):
             for report in reports:
-                if report.task_id not in won and not attempts.is_repeat(tx, report):
+                if (report.task_id, report.attempt) not in won and not attempts.is_repeat(tx, report):
                     answer.lost.append(TaskAttempt(report.task_id, report.attempt))
 
     def fail(self, tx: Transaction, held: Held, report: Result) -> None:

@@ -117,13 +117,15 @@ class Ledger:
         def run(tx: Transaction) -> ExchangeAnswer:
             answer = ExchangeAnswer(heartbeat_seconds=self.settings.heartbeat_interval_seconds)
             answer.refused += refused
-            worker.key = self.registry.hear(tx, message.worker, self.leases.reclaim_all)
+            worker.key = self.registry.hear(tx, message.worker)
             if message.holding is not None:
                 self.leases.renew(tx, worker, message.holding, answer)
             for checkpoint in message.checkpoints:
                 self.leases.checkpoint(tx, checkpoint, answer)
             if message.results:
                 self.leases.end_attempts(tx, message.results, answer)
+            if message.worker.state == "stopped":  # whatever is still held is given back, and counts nothing
+                self.leases.reclaim_all(tx, worker.key, worker.name, "its worker said goodbye", False)
             return answer
 
         def again(tx: Transaction, answer: ExchangeAnswer) -> bool:

@@ -5,7 +5,6 @@ Liveness belongs to a worker_id, which is new for each process start; the name i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -17,7 +16,6 @@ from shared.protocol import WorkerInfo
 from shared.settings import Settings
 
 _STATES = {"running": WorkerState.ALIVE, "draining": WorkerState.DRAINING, "stopped": WorkerState.STOPPED}
-ReclaimAll = Callable[[Transaction, int, str, str, bool], int]
 
 
 @dataclass
@@ -27,6 +25,11 @@ class Worker:
     info: WorkerInfo
     key: int = 0
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.info.name or self.info.worker_id
+
 
 class Registry:
     """The workers table, and the types announced in it (`settings.unknown_types` is the policy)."""
@@ -35,11 +38,8 @@ class Registry:
         self._refuse_unknown = settings.unknown_types == "refuse"
         self._announced: set[str] = set()
 
-    def hear(self, tx: Transaction, info: WorkerInfo, reclaim_all: ReclaimAll) -> int:
-        """Note a message as a heartbeat, registering a stranger; returns the worker's key.
-
-        A goodbye gives back whatever is still held, and counts nothing.
-        """
+    def hear(self, tx: Transaction, info: WorkerInfo) -> int:
+        """Note a message as a heartbeat, registering a stranger; returns the worker's key."""
         before = tx.worker(worker_id=info.worker_id)
         state = _STATES[info.state]
         gone_at = tx.now if state is WorkerState.STOPPED else None
@@ -60,8 +60,6 @@ class Registry:
                 gone_at=gone_at,
             )
         self._note_change(tx, info, None if before is None else before[1], state)
-        if state is WorkerState.STOPPED:
-            reclaim_all(tx, key, info.name or info.worker_id, "its worker said goodbye", False)
         return int(key)
 
     def _note_change(self, tx: Transaction, info: WorkerInfo, before: str | None, state: WorkerState) -> None:

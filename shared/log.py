@@ -55,6 +55,9 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "dispatcher_away": (WARNING, "dispatcher does not answer, trying on: {reason}"),
     "dispatcher_back": (INFO, "dispatcher answers again"),
     "child_died": (WARNING, "task process {pid} died: {reason}"),
+    "child_unusable": (ERROR, "task processes cannot start, trying on: {reason}"),
+    "outbox_damaged": (WARNING, "kept results cannot be read, set aside as {path}: {reason}"),
+    "outbox_failed": (ERROR, "results cannot be kept on disk in {path}: {reason}"),
     "task_line": (INFO, "task {task_id}: {text}"),
 }
 
@@ -86,5 +89,5 @@ class Log:
             line = msgspec.json.encode(record, enc_hook=str).decode()
         try:
             print(line, file=self.stream, flush=True)
-        except (BrokenPipeError, ValueError):  # whoever read our log is gone
+        except (OSError, ValueError):  # whoever read our log is gone, or the disk it goes to is full
             return

@@ -16,9 +16,14 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tasks.arguments import Arguments
+from tasks.context import Fail, Interrupted, Retry, TaskContext
+
+__all__ = ["Fail", "Interrupted", "Retry", "TaskContext", "TaskType", "discover", "task"]
 
 # Parts of this package that declare no task. The sieve loads numpy, which an idle child does without.
 _NOT_TASKS: Final = frozenset({"arguments", "board", "context", "sieve"})
+
+_CHECKOUT: Final = Path(__file__).resolve().parent.parent
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,9 +97,9 @@ def _import(name: str) -> None:
     if not name.endswith(".py"):
         importlib.import_module(name)
         return
-    path = Path(name).resolve()
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+    path = next((path for path in (Path(name).resolve(), _CHECKOUT / name) if path.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"no file {Path(name).resolve()}")
     known = sys.modules.get(path.stem)
     if known is not None:
         if getattr(known, "__file__", None) == str(path):

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import Final
 
 import click
 
@@ -15,6 +16,8 @@ from shared.settings import Settings, load_or_exit
 from worker.crew import FORWARDED, names, run_crew
 from worker.executor import UnusableTasks
 from worker.worker import Worker
+
+_NAME_CHARS: Final = 80  # so that a number and the random part of worker_id fit into 100
 
 
 @click.command()
@@ -26,6 +29,8 @@ from worker.worker import Worker
 @click.option("--burst", is_flag=True, help="End when there is nothing to do.")
 def main(name: str, count: int, slots: str | None, url: str | None, types: str | None, burst: bool) -> None:
     """Run a worker called NAME until it is stopped (Ctrl-C or SIGTERM; a second one: at once)."""
+    if len(name) > _NAME_CHARS:
+        raise click.BadParameter(f"a worker's name has at most {_NAME_CHARS} characters", param_hint="NAME")
     given = {"WORKER_SLOTS": slots, "DISPATCHER_URL": url}
     settings = load_or_exit({**os.environ, **{key: value for key, value in given.items() if value}})
     with recorded(settings.data_path, "worker"):
@@ -51,6 +56,9 @@ def _run_one(settings: Settings, name: str, types: str | None, burst: bool) -> i
     except UnusableTasks as problem:
         print(problem, file=sys.stderr)
         return 2
+    finally:
+        for number in FORWARDED:  # one more, while the interpreter ends, must not spoil the exit code
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

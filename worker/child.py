@@ -87,12 +87,8 @@ class Child:
     def _run(self, grant: Grant) -> Result:
         started_at = time.monotonic()
         kind = REGISTRY.get(grant.type)
-        ctx = TaskContext(
-            grant, self._serial, self._board, self._save, self._options.checkpoint_interval_seconds
-        )
-        result = Result(
-            task_id=grant.task_id, attempt=grant.attempt, lease_id=grant.lease_id, outcome="completed"
-        )
+        ctx = TaskContext(grant, self._serial, self._board, self._save, self._options.checkpoint_interval_seconds)
+        result = Result(task_id=grant.task_id, attempt=grant.attempt, lease_id=grant.lease_id, outcome="completed")
         try:
             result.result = self._call(kind, grant, ctx)
             result.checkpoint = ctx.unsent() if ctx.has_output else None
@@ -134,6 +130,7 @@ def main() -> None:
     """Serve the worker whose socket and board this process has inherited."""
     socket_fd, board_fd, options = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     faulthandler.enable()
+    sys.path.append(os.getcwd())  # for TASK_MODULES; behind everything else, so it shadows nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     channel = Channel(socket.socket(fileno=socket_fd))
     child = Child(channel, Board(board_fd), msgspec.json.decode(options, type=Options))

@@ -47,8 +47,9 @@ class ChildProcess:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         ours.setblocking(False)
         self.channel = Channel(ours)
-        self.output, child_output = os.pipe()
-        os.set_blocking(self.output, False)
+        output, child_output = os.pipe()
+        os.set_blocking(output, False)
+        self.output = open(output, "rb", buffering=0)  # noqa: SIM115 - closed when the child is buried
         with theirs, tempfile.TemporaryFile() as memory, open(child_output, "wb") as stdout:
             os.ftruncate(memory.fileno(), BOARD_BYTES)
             self.board = Board(memory.fileno())
@@ -79,7 +80,7 @@ class ChildProcess:
         self._process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait, too
         self.is_dead = True
         self.channel.socket.close()
-        os.close(self.output)
+        self.output.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
         return status, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -121,7 +122,7 @@ class ChildProcess:
     def stop(self, reason: StopReason) -> None:
         """Ask the running task to stop; unless for a drain, interrupt it now, and kill it if that fails."""
         self.stop_reason = reason
-        self.board.stop(self.board.running, reason)
+        self.board.stop(self.sent[0][0], reason)  # if it has ended meanwhile, nobody is meant
         if reason is not StopReason.DRAIN:
             self.kill_at = time.monotonic() + KILL_AFTER_SECONDS
             with suppress(ProcessLookupError):
@@ -158,9 +159,8 @@ class ChildProcess:
 
     def read_lines(self) -> list[str]:
         """The lines that the child, or what it started, has printed since."""
-        try:
-            read = os.read(self.output, 1 << 16)
-        except BlockingIOError:
+        read = self.output.read(1 << 16)
+        if read is None:
             return []
         *lines, rest = (self._line + read.decode(errors="replace")).split("\n")
         if len(rest) > _LINE_CHARS or not read:

@@ -20,7 +20,7 @@ from worker.hand import Hand
 from worker.link import Link
 from worker.pace import Pace
 
-_LOOK_SECONDS: Final = 0.1  # how often the work conversation looks whether a slow task ties it up
+_LOOK_SECONDS: Final = 0.1  # how often the work conversation looks whether slots are open for more
 _BURST_SECONDS: Final = 0.05  # between two claims of a burst worker that still computes
 _HOLDING_RETRY_SECONDS: Final = 1.0  # a worker that holds tasks retries its heartbeat at least so often
 
@@ -99,13 +99,16 @@ class Work:
         self._tries = 0
         self._claim_at = 0.0  # not before
         self.is_parked = False
+        self.is_talking = False  # an exchange is under way whose answer comes at once
 
     def run_forever(self, stop: threading.Event) -> None:
         """Exchange until `stop` is set."""
         while not stop.is_set():
             self.run_once()
             if self._tries:
-                stop.wait(RECONNECT.delay_seconds(self._tries))
+                seconds = RECONNECT.delay_seconds(self._tries)
+                with self._hand.changed:  # the heartbeat may find the dispatcher first
+                    self._hand.changed.wait_for(lambda: stop.is_set() or not self._link.is_away, seconds)
         self._client.close()
 
     def run_once(self) -> None:
@@ -119,8 +122,9 @@ class Work:
                 return
             wait_seconds = self._wait_seconds * random.uniform(0.9, 1.0) if not parcel else 0.0
             self.is_parked = wait_seconds > 0
+            self.is_talking = not self.is_parked
         answer = self._link.exchange(self._client, parcel, want=want, wait_seconds=wait_seconds)
-        self.is_parked = False
+        self.is_parked = self.is_talking = False
         if answer is None:
             self._tries += 1
             return
@@ -135,6 +139,8 @@ class Work:
     def _want(self) -> int:
         """How many tasks to ask for now."""
         blocked = self._link.is_paused or self._link.worker.state != "running"
-        if blocked or time.monotonic() < self._claim_at or self._executor.is_stuck:
+        if blocked or time.monotonic() < self._claim_at:
             return 0
-        return self._pace.want(self._hand.unfinished)
+        closed = self._executor.closed_slots  # each of them is left out, and the long task it runs
+        slots = self._link.worker.slots - closed
+        return self._pace.want(slots, self._hand.unfinished - closed) if slots else 0

@@ -10,7 +10,7 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -26,13 +26,14 @@ from worker.channel import CHECKPOINT, HELLO, RESULT, SKIPPED, Declared, Gone, H
 from worker.child_process import ChildProcess, Running
 from worker.failure import death, result_of_death
 from worker.hand import Hand
-from worker.outgoing import Key
 from worker.pace import Pace
 from worker.tally import LONG_SECONDS, Tally
 from worker.watchdog import Watchdog
 
 _HELLO_SECONDS: Final = 60.0  # enough for a slow disk under many starting children
+_STARTS_TRIED: Final = 2  # again, when none has ever succeeded
 _TICK_SECONDS: Final = 0.1  # how often time limits and slow tasks are looked at
+_IDLE_SECONDS: Final = 1.0  # the same, while there are none
 _GATHER_SECONDS: Final = 0.002  # after results of short tasks: handle the next ones together
 _BATCH_TASKS: Final = 250
 _BATCH_SECONDS: Final = 0.05  # of work for a child at once
@@ -77,16 +78,13 @@ class Executor:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._bell, selectors.EVENT_READ, self._bell.quiet)
         self._draining = False
+        self.closed_slots = 0  # those that run long tasks: nothing should be claimed for them
 
     # --- for other threads
 
     def ring(self) -> None:
-        """There is something new in the hand."""
+        """Something in the hand has changed."""
         self._bell.ring()
-
-    def drop(self, keys: Collection[Key]) -> None:
-        """Stop working on grants that are no longer ours."""
-        self._order(partial(self._drop, frozenset(keys)))
 
     def drain(self) -> None:
         """Release what waits; ask what runs to stop at its next checkpoint."""
@@ -99,11 +97,6 @@ class Executor:
     def running(self) -> list[Running]:
         """What runs now."""
         return [running for child in self._children() if (running := child.running())]
-
-    @property
-    def is_stuck(self) -> bool:
-        """Whether every slot has run its task for so long that nothing should wait behind it."""
-        return all(slot.child is not None and self._is_slow(slot.child) for slot in self._slots)
 
     def _order(self, act: Callable[[], None]) -> None:
         self._orders.append(act)
@@ -138,6 +131,7 @@ class Executor:
             elif now >= slot.start_at and not self._draining:
                 self._start(slot)
         self._supply()
+        self.closed_slots = sum(map(self._is_closed, self._children()))
         self.tally.report(now)
         if self.tally.count > ended_before + 1:
             self._bell.wait(_GATHER_SECONDS)
@@ -153,16 +147,22 @@ class Executor:
         self._bell.close()
 
     def _children(self) -> Iterator[ChildProcess]:
-        return (slot.child for slot in self._slots if slot.child is not None)
+        return (child for slot in self._slots if (child := slot.child) is not None)
 
     def _patience(self) -> float:
-        hurry = self._draining or any(child.is_withdrawing for child in self._children())
-        return _GATHER_SECONDS if hurry else _TICK_SECONDS
+        if self._draining or any(child.is_withdrawing for child in self._children()):
+            return _GATHER_SECONDS
+        return _TICK_SECONDS if any(child.sent for child in self._children()) else _IDLE_SECONDS
 
     # --- children come and go
 
     def _start(self, slot: Slot) -> None:
-        child = slot.child = ChildProcess(self._options)
+        try:
+            child = slot.child = ChildProcess(self._options)
+        except OSError as error:  # no memory, no processes left: that may pass
+            self._log("child_unusable", reason=error)
+            self._start_later(slot)
+            return
         self._watchdog.watch(child.pid)
         self._listen(slot, child)
         self._selector.register(child.output, selectors.EVENT_READ, partial(self._on_output, child))
@@ -187,9 +187,16 @@ class Executor:
         status, peak_rss_bytes = child.bury()
         self._settle(child, death(status, peak_rss_bytes, child.last_lines))
         slot.child = None
-        if not child.is_ready:
-            slot.failed_starts += 1
-            slot.start_at = time.monotonic() + RECONNECT.delay_seconds(slot.failed_starts)
+        if child.is_ready:
+            slot.failed_starts = 0
+        else:
+            if not self.types and slot.failed_starts >= _STARTS_TRIED:
+                raise UnusableTasks(f"task processes die while starting: {' | '.join(child.last_lines)}")
+            self._start_later(slot)
+
+    def _start_later(self, slot: Slot) -> None:
+        slot.failed_starts += 1
+        slot.start_at = time.monotonic() + RECONNECT.delay_seconds(slot.failed_starts)
 
     def _settle(self, child: ChildProcess, error: msgspec.Raw) -> None:
         """End the task that a dead child ran, or was about to take up; its neighbours wait again."""
@@ -280,6 +287,8 @@ class Executor:
         self._listen(slot, child)
         self._hand.put_back(child.collect())
         current = child.current()
+        if self._draining or self._is_slow(child):
+            child.take_back()
         if current is None:
             return
         grant, elapsed = current
@@ -287,23 +296,31 @@ class Executor:
         if limit and elapsed > limit and child.stop_reason in (StopReason.NONE, StopReason.DRAIN):
             self._log("task_overran", task_id=grant.task_id, attempt=grant.attempt, seconds=limit)
             child.stop(StopReason.TIMEOUT)
+        elif (grant.task_id, grant.attempt) not in self._hand and child.stop_reason is not StopReason.DROP:
+            child.stop(StopReason.DROP)
         elif self._draining and child.stop_reason is StopReason.NONE:
             child.stop(StopReason.DRAIN)
-        elif time.monotonic() >= child.kill_at:
+        elif now >= child.kill_at:
             child.kill()
-        if self._draining or self._is_slow(child):
-            child.take_back()
         if elapsed >= LONG_SECONDS and child.announced != child.sent[0][0]:
             child.announced = child.sent[0][0]
             self.tally.started(grant)
 
     def _is_slow(self, child: ChildProcess) -> bool:
+        """Whether nothing should wait behind what this child runs."""
         current = child.current()
         if current is None:
             return False
         grant, elapsed = current
         mean = self._pace.seconds(grant.type)
-        return elapsed > _SLOW_SECONDS and (elapsed > _SLOW_TIMES * mean or mean > _SLOW_SECONDS)
+        if self._pace.is_short(grant.type):
+            return elapsed > max(_SLOW_SECONDS, _SLOW_TIMES * mean)
+        return elapsed > _SLOW_SECONDS or mean < float("inf")
+
+    def _is_closed(self, child: ChildProcess) -> bool:
+        """Whether nothing should be claimed to wait behind what this child runs."""
+        current = child.current()
+        return current is not None and (self._is_slow(child) or not self._pace.is_short(current[0].type))
 
     def _declared(self, grant: Grant) -> Declared:
         return self.types.get(grant.type, _NOTHING_DECLARED)
@@ -314,7 +331,7 @@ class Executor:
         """Give waiting tasks to the children; nothing waits in this worker behind long tasks."""
         if not self._hand.queued:
             return
-        if self._draining or self.is_stuck:
+        if self._draining or all(slot.child is not None and self._is_slow(slot.child) for slot in self._slots):
             self._release(self._hand.empty_queue())
             return
         for child in self._children():
@@ -326,21 +343,11 @@ class Executor:
 
     def _release(self, grants: list[Grant]) -> None:
         results = [
-            Result(task_id=g.task_id, attempt=g.attempt, lease_id=g.lease_id, outcome="released")
-            for g in grants
+            Result(task_id=g.task_id, attempt=g.attempt, lease_id=g.lease_id, outcome="released") for g in grants
         ]
         self._end(list(zip(grants, results, strict=True)))
 
     # --- orders
-
-    def _drop(self, keys: frozenset[Key]) -> None:
-        for child in self._children():
-            concerned = [(g.task_id, g.attempt) for _, g in child.sent if (g.task_id, g.attempt) in keys]
-            current = child.current()
-            if current and (current[0].task_id, current[0].attempt) in concerned:
-                child.stop(StopReason.DROP)
-            if concerned:
-                child.take_back()  # everything: what is no longer held falls through on its way back
 
     def _drain(self) -> None:
         self._draining = True

@@ -62,9 +62,7 @@ def time_limit(seconds: float) -> Raw:
 
 def result_of_death(grant: Grant, reason: StopReason, error: Raw, declared: Declared) -> Result:
     """The result of a task whose process died with `error`, after it was asked to stop for `reason`."""
-    result = Result(
-        task_id=grant.task_id, attempt=grant.attempt, lease_id=grant.lease_id, outcome="crashed"
-    )
+    result = Result(task_id=grant.task_id, attempt=grant.attempt, lease_id=grant.lease_id, outcome="crashed")
     if reason is StopReason.TIMEOUT:
         result.outcome = "failed"
         result.max_retries = declared.max_retries

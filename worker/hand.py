@@ -36,9 +36,9 @@ class Hand:
         with self.changed:
             return not self._grants and self.outgoing.is_empty
 
-    def grant(self, key: Key) -> Grant | None:
-        """The grant, if it is held and has no result yet."""
-        return self._grants.get(key)
+    def __contains__(self, key: Key) -> bool:
+        """Whether this grant is held, without a result yet."""
+        return key in self._grants
 
     # --- the queue
 

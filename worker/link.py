@@ -126,7 +126,9 @@ class Link:
         self._heard_at = time.clock_gettime(_CLOCK)
         self._hand.outgoing.parcel_bytes = PARCEL_BYTES
         if self.is_away:
-            self.is_away = False
+            with self._hand.changed:
+                self.is_away = False
+                self._hand.changed.notify_all()
             self._log("dispatcher_back")
 
     def _message_refused(self, parcel: Parcel, error: errors.BatonError) -> None:
@@ -176,7 +178,7 @@ class Link:
     def _drop(self, keys: set[Key]) -> list[Key]:
         dropped = self._hand.drop(keys)
         if dropped:
-            self._executor.drop(dropped)
+            self._executor.ring()
             self._outbox.settled(dropped)
             self._owed.difference_update(dropped)
         return dropped

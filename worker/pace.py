@@ -24,8 +24,7 @@ _GROWTH: Final = 4  # ask for at most so many times what has ended recently, so 
 class Pace:
     """Durations by type. Written by the executor, read by the work conversation."""
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    def __init__(self) -> None:
         self._means: dict[str, float] = {}
         self._ended: dict[str, int] = {}  # how many have ended
         self._seen_at: dict[str, int] = {}  # how many of all had ended when the type was last seen
@@ -45,16 +44,20 @@ class Pace:
         """How long a task of this type takes, as far as known; infinitely long if not."""
         return self._means.get(kind, float("inf"))
 
-    def want(self, unfinished: int) -> int:
-        """How many tasks to ask for while `unfinished` ones are held."""
+    def is_short(self, kind: str) -> bool:
+        """Whether tasks of this type are known to be so short that several may be held for a slot."""
+        return self._means.get(kind, AHEAD_SECONDS) < AHEAD_SECONDS
+
+    def want(self, slots: int, unfinished: int) -> int:
+        """How many tasks to ask for, for `slots` that hold `unfinished` ones."""
         oldest = self._all_ended - _RECENT_TASKS
         recent = [kind for kind, seen_at in self._seen_at.items() if seen_at > oldest]
         slowest = max((self._means[kind] for kind in recent), default=float("inf"))
         if slowest >= AHEAD_SECONDS:
-            return max(0, self._slots - unfinished)  # nothing is fetched ahead of a long task
+            return max(0, slots - unfinished)  # nothing is fetched ahead of a long task
         trusted = _GROWTH * sum(self._ended[kind] for kind in recent)
         ahead = min(AHEAD_TASKS, trusted, int(AHEAD_SECONDS / max(slowest, 1e-6)))
-        target = self._slots * max(1, ahead)
+        target = slots * max(1, ahead)
         if unfinished > target // 2:
             return 0  # better one claim of many than many of one
         return min(WANT_MAX, target - unfinished)

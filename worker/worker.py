@@ -54,22 +54,19 @@ class Worker:
         modules = [name.strip() for name in settings.task_modules.split(",") if name.strip()]
         options = Options(modules, settings.checkpoint_interval_seconds)
         self._hand = Hand()
-        pace = Pace(slots)
+        pace = Pace()
         self._memo = Memo(settings.memo_entries)
         encoded = msgspec.json.encode(options).decode()
         self._executor = Executor(self._hand, pace, self._memo, log, slots=slots, options=encoded)
         self._outbox = Outbox(settings.data_path / "outbox", name, log)
-        self._worker = WorkerInfo(
-            f"{name}-{secrets.token_hex(4)}"[-100:], name, socket.gethostname(), os.getpid(), slots
-        )
+        worker_id = f"{name}-{secrets.token_hex(4)}"  # new for each start
+        self._worker = WorkerInfo(worker_id, name, socket.gethostname(), os.getpid(), slots)
         urls = settings.dispatcher_urls
         self._link = Link(
             self._worker, self._hand, self._executor, self._outbox, self._memo, log, self._on_directive
         )
         on_idle = partial(self.order, "done") if burst else None
-        self._work = Work(
-            self._link, self._hand, self._executor, pace, urls, settings.long_poll_seconds, on_idle
-        )
+        self._work = Work(self._link, self._hand, self._executor, pace, urls, settings.long_poll_seconds, on_idle)
         self._heartbeat = Heartbeat(self._link, self._hand, self._work, urls)
 
     def order(self, order: Order) -> None:
@@ -108,7 +105,8 @@ class Worker:
     def _announce_types(self) -> None:
         known = self._executor.types
         if self._types is not None and (unknown := sorted(set(self._types) - known.keys())):
-            raise UnusableTasks(f"no task module declares {', '.join(unknown)}; known: {', '.join(known)}")
+            names = ", ".join(sorted(known))
+            raise UnusableTasks(f"no task module declares {', '.join(unknown)}; known: {names}")
         self._worker.types = sorted(known if self._types is None else self._types)
         self._memo.types = frozenset(name for name, declared in known.items() if declared.pure)
 
@@ -146,10 +144,16 @@ class Worker:
             if not self._wait(lambda: not self._hand.unfinished, _KILLED_SECONDS):
                 return False
         away_until = time.monotonic() + _AWAY_SECONDS
-        return self._wait(
-            lambda: self._hand.is_empty or (self._link.is_away and time.monotonic() > away_until),
-            _DELIVERY_SECONDS,
-        )
+        return self._wait(lambda: self._is_done(away_until), _DELIVERY_SECONDS)
+
+    def _is_done(self, away_until: float) -> bool:
+        """Whether nothing is left to deliver, or nobody there to take it.
+
+        A claim under way is waited for: after the goodbye its tasks would be nobody's for a while.
+        """
+        if self._link.is_away:
+            return time.monotonic() > away_until
+        return self._hand.is_empty and not self._work.is_talking
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Wait until `done`, at most `seconds`; False if another order to stop comes first."""

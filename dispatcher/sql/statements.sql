@@ -130,7 +130,7 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
                value ->> 3 AS elapsed_seconds FROM json_each(:rows)) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND tasks.status = 'in-progress'
-RETURNING tasks.task_id, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq;
+RETURNING tasks.task_id, tasks.attempt, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq;
 
 -- name: record_completed!
 -- History of tasks just completed; :rows as for complete, the winners only.

@@ -1,0 +1,34 @@
+"""docs/protocol.md against the dispatcher: every transcript, every error, every route."""
+
+from __future__ import annotations
+
+from shared import errors
+from shared.settings import ROOT
+from tests.docs.transcripts import Stage, read, values
+from tests.support.dispatcher import Dispatcher
+
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+
+
+def test_every_transcript_is_what_the_dispatcher_answers(dispatcher: Dispatcher) -> None:
+    stage = Stage(dispatcher)
+    differences: list[str] = []
+
+    for call in read(PROTOCOL):
+        status, answered = stage.run(call)
+        found = stage.differences(values(call.answer), answered)
+        found += [] if status == call.status else [f"documented HTTP {call.status}, real HTTP {status}"]
+        differences += [f"{call}: {difference}" for difference in found]
+
+    assert not differences, "docs/protocol.md differs:\n" + "\n".join(differences)
+
+
+def test_every_error_has_its_row() -> None:
+    rows = [line for line in PROTOCOL.splitlines() if line.startswith("| ")]
+    families = {"error", "refused", "unreachable"}  # the roots of the tree, and what only a client says
+    lacking = [
+        f"{kind.http_status} {code}"
+        for code, kind in errors.BY_CODE.items()
+        if code not in families and not any(str(kind.http_status) in row and f"`{code}`" in row for row in rows)
+    ]
+    assert not lacking

@@ -1,0 +1,1 @@
+"""What the tests share: a clock that tests move, builders, messages, and the invariants."""

@@ -1,0 +1,194 @@
+"""The rules of 02-protocol.md over plain dictionaries: what the real ledger is compared with.
+
+Deliberately naive: no SQL, no batches, no transactions. Pauses are steady (builder.STEADY).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+PAUSE, TIMEOUT, LEASE, INTERVAL = 10.0, 2.0, 100.0, 1.0
+ENDED = ("completed", "failed", "cancelled")
+Key = tuple[int, int]  # task_id, attempt
+
+
+@dataclass
+class Task:
+    id: int
+    type: str
+    priority: int
+    max_retries: int
+    crash_limit: int
+    status: str = "pending"
+    attempt: int = 0
+    failures: int = 0
+    crashes: int = 0
+    releases: int = 0
+    alone: bool = False  # pending: must travel alone; held: did
+    run_at: float = 0.0
+    worker: str = ""
+    lease_id: str = ""
+    expires: float = 0.0
+    running: bool = False
+    missing: float | None = None
+    seq: int | None = None
+    output: list[int] = field(default_factory=list)
+    history: dict[int, tuple[str, str, Any, int]] = field(default_factory=dict)  # lease_id, outcome, body, counted
+
+    @property
+    def waits(self) -> bool:
+        return self.status in ("pending", "scheduled")
+
+    def order(self) -> tuple[int, int]:
+        return -self.priority, self.id
+
+
+class Model:
+    """Methods are the verbs; `now` and `wall` are the two clocks, moved by the machine."""
+
+    def __init__(self, now: float, wall: float) -> None:
+        self.now, self.wall, self.judging_from = now, wall, 0.0
+        self.tasks: dict[int, Task] = {}
+        self.heard: dict[str, float] = {}  # of living workers
+
+    def held(self, task_id: int, attempt: int, lease_id: str) -> Task | None:
+        task = self.tasks[task_id]
+        current = task.status == "in-progress" and (task.attempt, task.lease_id) == (attempt, lease_id)
+        return task if current else None
+
+    def holds(self, worker: str) -> list[Task]:
+        return [task for task in self.tasks.values() if task.status == "in-progress" and task.worker == worker]
+
+    def eligible(self, types: list[str] | None) -> list[Task]:
+        pending = (t for t in self.tasks.values() if t.status == "pending" and (types is None or t.type in types))
+        return sorted(pending, key=Task.order)
+
+    def claim(self, worker: str, types: list[str] | None, want: int) -> list[Key]:
+        best = self.eligible(types)[:want]
+        cut = next((i for i, task in enumerate(best) if task.alone), len(best))
+        chosen = best[: cut or 1]
+        for task in chosen:
+            task.status, task.attempt, task.worker = "in-progress", task.attempt + 1, worker
+            task.alone, task.expires, task.running, task.missing = len(chosen) == 1, self.now + LEASE, False, None
+        return [(task.id, task.attempt) for task in chosen]
+
+    def end(self, task: Task, status: str, outcome: str, body: Any = None, counted: int = 0) -> None:
+        task.history[task.attempt] = (task.lease_id, outcome, body, counted)
+        task.status, task.alone, task.running, task.missing = status, False, False, None
+        if status == "scheduled":
+            task.run_at = self.wall + PAUSE
+
+    def crash(self, task: Task, outcome: str, body: Any = None) -> None:
+        task.crashes += 1
+        later = "pending" if task.crashes == 1 else "scheduled"
+        status = "failed" if task.crashes >= task.crash_limit else later
+        self.end(task, status, outcome, body, int(outcome == "reclaimed"))
+        task.alone = True
+
+    def reclaim(self, task: Task, counts: bool) -> None:
+        if counts and (task.running or task.alone):
+            self.crash(task, "reclaimed")
+        else:
+            self.end(task, "pending", "reclaimed")
+            task.alone = True
+
+    def report(self, grant: tuple[int, int, str], outcome: str, body: Any) -> bool:
+        """False: lost."""
+        task, attempt = self.held(*grant), grant[1]
+        if task is None:
+            end = self.tasks[grant[0]].history.get(attempt)
+            return end is not None and end[:2] == (grant[2], outcome) and (outcome == "released" or end[2] == body)
+        if outcome == "crashed":
+            self.crash(task, outcome, body)
+        elif outcome == "failed":
+            task.failures += 1
+            self.end(task, "scheduled" if task.failures <= task.max_retries else "failed", outcome, body)
+        elif outcome == "released":
+            task.releases += 1
+            self.end(task, "pending", outcome)
+        else:
+            self.end(task, "completed", outcome, body)
+        return True
+
+    def checkpoint(self, grant: tuple[int, int, str], seq: int, output: list[int]) -> bool:
+        task = self.held(*grant)
+        if task is not None and (task.seq is None or task.seq < seq):
+            task.seq, task.crashes, task.output = seq, 0, task.output + output
+        return task is not None
+
+    def is_cancelled(self, task_id: int, attempt: int, lease_id: str) -> bool:
+        return self.tasks[task_id].history.get(attempt, ("", ""))[:2] == (lease_id, "cancelled")
+
+    def cancel(self, task: Task) -> bool:
+        accepted = task.status not in ENDED
+        if task.status == "in-progress":
+            self.end(task, "cancelled", "cancelled")
+        if accepted:
+            task.status = "cancelled"
+        return accepted
+
+    def revive(self, task: Task, from_scratch: bool) -> bool:
+        if task.status not in ("failed", "cancelled"):
+            return False
+        task.status, task.failures, task.crashes, task.alone = "pending", 0, 0, False
+        if from_scratch:
+            task.seq, task.output = None, []
+        return True
+
+    def silent(self) -> list[str]:
+        suspects = [worker for worker, heard in self.heard.items() if heard < self.now - TIMEOUT]
+        return suspects if self.now >= self.judging_from else []
+
+    def lose(self, worker: str) -> int:
+        held = self.holds(worker)
+        for task in held:
+            self.reclaim(task, counts=True)
+        del self.heard[worker]
+        return len(held)
+
+    def expire(self) -> int:
+        over = [t for t in self.tasks.values() if t.status == "in-progress" and t.expires < self.now]
+        over = over if self.now >= self.judging_from else []
+        for task in over:
+            self.reclaim(task, counts=True)
+        return len(over)
+
+    def promote(self) -> None:
+        for task in self.tasks.values():
+            if task.status == "scheduled" and task.run_at <= self.wall:
+                task.status = "pending"
+
+    def renew(self, worker: str, listed: dict[int, tuple[int, str, bool]]) -> tuple[list[Key], list[Key]]:
+        """Returns (lost, cancel)."""
+        held = {task.id: task for task in self.holds(worker)}
+        for task in held.values():
+            if listed.get(task.id, (0, "", False))[:2] == (task.attempt, task.lease_id):
+                continue
+            if task.missing is None:
+                task.missing = self.now
+            elif self.now - task.missing >= INTERVAL * 0.9:
+                self.reclaim(task, counts=False)
+        lost: list[Key] = []
+        cancel: list[Key] = []
+        for task_id, (attempt, lease_id, running) in listed.items():
+            self._renew_one(self.tasks[task_id], attempt, lease_id, running, worker, lost, cancel)
+        return lost, cancel
+
+    def _renew_one(
+        self, task: Task, attempt: int, lease: str, running: bool, worker: str, lost: list[Key], cancel: list[Key]
+    ) -> None:
+        end = task.history.get(attempt, ("", "", None, 0))
+        if self.held(task.id, attempt, lease):
+            mine = task.worker == worker
+            news = not mine or task.running != running or task.missing is not None
+            if news or task.expires - self.now < LEASE / 2:  # a fresh lease is left as it is
+                task.expires = self.now + LEASE
+            task.missing, task.worker = None, worker
+            task.running = running if mine else task.running  # a grant handed over says more the next time
+        elif task.waits and task.alone and task.attempt == attempt and end[:2] == (lease, "reclaimed"):
+            task.status, task.worker, task.missing, task.expires = "in-progress", worker, None, self.now + LEASE
+            task.crashes, task.running, task.alone = max(0, task.crashes - end[3]), running, False
+            del task.history[attempt]
+        else:
+            (cancel if self.is_cancelled(task.id, attempt, lease) else lost).append((task.id, attempt))

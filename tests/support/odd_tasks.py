@@ -1,0 +1,119 @@
+"""Tasks that misbehave, each in one way; found by workers whose TASK_MODULES names this file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks import Fail, Retry, TaskContext, task
+
+
+@task("odd.die")
+def die(ctx: TaskContext, by: int = signal.SIGKILL) -> None:
+    """Is killed by a signal, after a few words."""
+    print("last words")
+    os.kill(os.getpid(), by)
+
+
+@task("odd.exit")
+def leave(ctx: TaskContext, status: int) -> None:
+    """Ends its process."""
+    os._exit(status)
+
+
+@task("odd.sys_exit")
+def raise_exit(ctx: TaskContext) -> None:
+    """Raises what ends other programs."""
+    sys.exit("good bye")
+
+
+@task("odd.stubborn")
+def be_stubborn(ctx: TaskContext, pid_file: str) -> None:
+    """Starts a process, and lets nothing stop it."""
+    helper = subprocess.Popen(["sleep", "600"])
+    Path(pid_file).write_text(f"{helper.pid}")
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            continue
+
+
+@task("odd.swallow")
+def swallow(ctx: TaskContext) -> str:
+    """Returns although it was interrupted."""
+    try:
+        time.sleep(600)
+    except BaseException:
+        return "nothing happened"
+    return "slept"
+
+
+@task("odd.step")
+def step(ctx: TaskContext, steps: int, seconds: float) -> int:
+    """Saves after each of its steps."""
+    for _ in ctx.resume(range(steps)):
+        time.sleep(seconds)
+    return steps
+
+
+@task("odd.deaf")
+def be_deaf(ctx: TaskContext, seconds: float) -> str:
+    """Neither saves nor looks whether it should stop."""
+    time.sleep(seconds)
+    return "done"
+
+
+@task("odd.fork")
+def fork_and_die(ctx: TaskContext) -> None:
+    """Dies and leaves a process behind that has inherited everything."""
+    if os.fork() == 0:
+        time.sleep(600)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("odd.retry")
+def ask_for_retry(ctx: TaskContext) -> None:
+    """Asks to be tried again."""
+    raise Retry(12.5, "not yet")
+
+
+@task("odd.fail", max_retries=7)
+def give_up(ctx: TaskContext, message: str = "no use") -> None:
+    """Asks not to be tried again."""
+    raise Fail(message)
+
+
+@task("odd.limited", timeout_seconds=0.2)
+def overrun(ctx: TaskContext) -> None:
+    """Overruns its declared time."""
+    ctx.checkpoint({"so": "far"})
+    time.sleep(600)
+
+
+@task("odd.return")
+def give_back(ctx: TaskContext, size: int = 0, unknown: bool = False) -> Any:
+    """Returns something that cannot travel."""
+    return object() if unknown else "x" * size
+
+
+@task("odd.pure", pure=True)
+def count_runs(ctx: TaskContext, tally: str) -> int:
+    """Counts in a file how often it ran."""
+    with open(tally, "ab") as file:
+        file.write(b".")
+        return file.tell()
+
+
+@task("odd.show")
+def show(ctx: TaskContext) -> None:
+    """Shows progress and a message for as long as nobody asks it to stop."""
+    ctx.progress(0.25, "a quarter")
+    while not ctx.stopping:
+        time.sleep(0.01)

@@ -1,0 +1,465 @@
+"""Child processes without a dispatcher: what becomes of tasks that die, overrun, or are asked to stop."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+
+from analysis.cluster import Cluster, cluster
+from shared.log import Log
+from shared.protocol import Checkpoint, Grant, GrantedCheckpoint, Result
+from tests.system.support import running, submit
+from worker.cache_manager import Memo
+from worker.channel import Options
+from worker.child_process import Running
+from worker.executor import Executor, UnusableTasks
+from worker.hand import Hand
+from worker.pace import Pace
+
+ODD = str(Path(__file__).parent.parent / "support" / "odd_tasks.py")
+LIMIT_SECONDS = 20.0
+
+
+class Bench:
+    """An executor driven step by step, and what came out of it."""
+
+    def __init__(self, slots: int = 1, modules: tuple[str, ...] = (ODD,)) -> None:
+        self.hand = Hand()
+        self.log = io.StringIO()
+        self.pace = Pace()
+        options = msgspec.json.encode(Options(list(modules), 0.05)).decode()
+        self.executor = Executor(
+            self.hand, self.pace, Memo(10), Log("worker", self.log), slots=slots, options=options
+        )
+        self.results: list[Result] = []
+        self.checkpoints: list[Checkpoint] = []
+        self._task_id = 0
+
+    def add(self, kind: str, timeout_seconds: float | None = None, **payload: Any) -> Grant:
+        self._task_id += 1
+        body = msgspec.Raw(msgspec.json.encode(payload))
+        grant = Grant(self._task_id, 1, "lease", 100.0, kind, body, timeout_seconds)
+        self.hand.add([grant])
+        return grant
+
+    def until(self, condition: Callable[[], Any], seconds: float = LIMIT_SECONDS) -> Any:
+        """Drive the executor until something is true."""
+        limit = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < limit, f"not within {seconds:g} s; log:\n{self.log.getvalue()}"
+            self.executor.run_once()
+            while parcel := self.hand.outgoing.pack():
+                self.results += parcel.results
+                self.checkpoints += parcel.checkpoints
+                self.hand.outgoing.delivered(parcel)
+        return found
+
+    def result_of(self, grant: Grant) -> Result:
+        """The result of a task, once there is one."""
+        found: list[Result] = self.until(lambda: [r for r in self.results if r.task_id == grant.task_id])
+        return found[0]
+
+    def until_running(self, grant: Grant) -> Running:
+        found: list[Running] = self.until(lambda: [r for r in self.executor.running() if r.grant is grant])
+        return found[0]
+
+    def pids(self) -> list[int]:
+        return [child.pid for child in self.executor._children()]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    made.executor.start()
+    yield made
+    made.executor.close()
+
+
+def error_of(result: Result) -> dict[str, Any]:
+    error: dict[str, Any] = msgspec.json.decode(result.error)
+    return error
+
+
+def lives(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_task_that_is_killed_is_reported_with_its_signal_and_last_words(bench: Bench) -> None:
+    grant = bench.add("odd.die")
+
+    result = bench.result_of(grant)
+
+    error = error_of(result)
+    assert (result.outcome, error["type"], error["signal"]) == ("crashed", "Killed", 9)
+    assert error["last_log_lines"] == ["last words"]
+    assert error["peak_rss_bytes"] > 1_000_000
+
+
+def test_a_segmentation_fault_says_where(bench: Bench) -> None:
+    result = bench.result_of(bench.add("odd.die", by=int(signal.SIGSEGV)))
+
+    error = error_of(result)
+    assert error["message"] == "signal 11 (SIGSEGV)"
+    assert any("odd_tasks.py" in line for line in error["last_log_lines"])
+
+
+def test_a_task_that_ends_its_process_is_reported_with_the_status(bench: Bench) -> None:
+    result = bench.result_of(bench.add("odd.exit", status=3))
+
+    assert (result.outcome, error_of(result)["type"], error_of(result)["status"]) == ("crashed", "Exited", 3)
+
+
+def test_a_task_that_calls_sys_exit_only_fails(bench: Bench) -> None:
+    (pid,) = bench.pids()
+
+    result = bench.result_of(bench.add("odd.sys_exit"))
+
+    assert (result.outcome, error_of(result)["type"]) == ("failed", "SystemExit")
+    assert bench.pids() == [pid]
+
+
+def test_neighbours_of_a_crash_run_as_if_nothing_had_been(bench: Bench) -> None:
+    bench.pace.observe("noop", 1000, 0.001)
+    bench.pace.observe("odd.die", 1000, 0.001)
+    before = [bench.add("noop") for _ in range(20)]
+    culprit = bench.add("odd.die")
+    after = [bench.add("noop") for _ in range(20)]
+
+    bench.until(lambda: len(bench.results) == 41)
+
+    outcomes = {result.task_id: result.outcome for result in bench.results}
+    assert len(outcomes) == 41
+    assert outcomes.pop(culprit.task_id) == "crashed"
+    assert outcomes == {grant.task_id: "completed" for grant in before + after}
+
+
+def test_a_crash_is_noticed_although_a_forked_process_lives_on(bench: Bench) -> None:
+    result = bench.result_of(bench.add("odd.fork"))
+
+    assert result.outcome == "crashed"
+    assert bench.result_of(bench.add("noop")).outcome == "completed"
+
+
+def test_a_task_that_overruns_is_interrupted_and_its_child_lives(bench: Bench) -> None:
+    (pid,) = bench.pids()
+
+    result = bench.result_of(bench.add("odd.limited"))
+
+    assert (result.outcome, error_of(result)["type"], result.retryable) == ("failed", "TimeLimit", True)
+    assert result.checkpoint is not None
+    assert bytes(result.checkpoint.state) == b'{"so":"far"}'
+    assert bench.pids() == [pid]
+
+
+def test_the_grants_time_limit_counts_before_the_declared_one(bench: Bench) -> None:
+    result = bench.result_of(bench.add("odd.limited", timeout_seconds=0.05))
+
+    assert "0.05 s" in error_of(result)["message"]
+
+
+def test_an_interruption_that_the_task_swallows_counts_all_the_same(bench: Bench) -> None:
+    result = bench.result_of(bench.add("odd.swallow", timeout_seconds=0.1))
+
+    assert (result.outcome, error_of(result)["type"]) == ("failed", "TimeLimit")
+
+
+def test_a_task_that_nothing_stops_is_killed_with_all_it_started(bench: Bench, tmp_path: Path) -> None:
+    pid_file = tmp_path / "helper"
+
+    result = bench.result_of(bench.add("odd.stubborn", timeout_seconds=0.5, pid_file=str(pid_file)))
+
+    helper = int(pid_file.read_text())
+    assert (result.outcome, error_of(result)["type"]) == ("failed", "TimeLimit")
+    bench.until(lambda: not lives(helper), 2.0)
+
+
+def test_the_task_runs_again_soon_after_its_child_was_killed(bench: Bench) -> None:
+    grant = bench.add("odd.deaf", seconds=600)
+    bench.until_running(grant)
+    (pid,) = bench.pids()
+    killed_at = time.monotonic()
+
+    os.kill(pid, signal.SIGKILL)
+    crashed = bench.result_of(grant)
+    again = bench.add("odd.deaf", seconds=600)
+    bench.until_running(again)
+
+    assert crashed.outcome == "crashed"
+    assert time.monotonic() - killed_at < 2.0  # 0.1 s on an idle machine
+
+
+def test_a_drain_releases_a_task_with_its_newest_checkpoint(bench: Bench) -> None:
+    grant = bench.add("odd.step", steps=10_000, seconds=0.02)
+    bench.until(lambda: bench.checkpoints)
+
+    bench.executor.drain()
+
+    result = bench.result_of(grant)
+    assert result.outcome == "released"
+    assert result.checkpoint is not None
+    assert result.checkpoint.seq == bench.checkpoints[-1].seq + 1
+
+
+def test_a_drain_releases_what_has_not_started(bench: Bench) -> None:
+    bench.pace.observe("odd.step", 1000, 1.0)
+    grants = [bench.add("odd.step", steps=10_000, seconds=0.02) for _ in range(5)]
+    bench.until_running(grants[0])
+
+    bench.executor.drain()
+    bench.until(lambda: len(bench.results) == 5)
+
+    assert {result.outcome for result in bench.results} == {"released"}
+    assert [result.task_id for result in bench.results if result.checkpoint] == [grants[0].task_id]
+
+
+def test_a_drain_lets_a_task_finish_that_does_not_save(bench: Bench) -> None:
+    grant = bench.add("odd.deaf", seconds=0.5)
+    bench.until_running(grant)
+
+    bench.executor.drain()
+
+    assert bench.result_of(grant).outcome == "completed"
+
+
+def test_what_does_not_finish_in_time_is_killed_and_released(bench: Bench) -> None:
+    grant = bench.add("odd.deaf", seconds=600)
+    bench.until_running(grant)
+
+    bench.executor.drain()
+    bench.executor.kill_all()
+
+    assert bench.result_of(grant).outcome == "released"
+
+
+def test_a_dropped_task_stops_and_reports_nothing(bench: Bench) -> None:
+    grant = bench.add("odd.deaf", seconds=600)
+    bench.until_running(grant)
+
+    key = (grant.task_id, grant.attempt)
+    bench.hand.drop([key])
+    bench.executor.ring()
+
+    assert bench.result_of(bench.add("noop")).outcome == "completed"
+    assert [result.task_id for result in bench.results] == [2]
+
+
+def test_short_tasks_do_not_wait_behind_one_that_turns_out_long() -> None:
+    bench = Bench(slots=2)
+    bench.executor.start()
+    bench.pace.observe("odd.deaf", 1000, 0.001)
+    long = bench.add("odd.deaf", seconds=600)
+    short = [bench.add("odd.deaf", seconds=0.0) for _ in range(20)]
+
+    bench.until(lambda: len(bench.results) == 20)
+
+    assert [r.grant for r in bench.executor.running()] == [long]
+    assert {result.outcome for result in bench.results} == {"completed"}
+    assert {result.task_id for result in bench.results} == {grant.task_id for grant in short}
+    bench.executor.close()
+
+
+def test_what_would_wait_behind_long_tasks_goes_back(bench: Bench) -> None:
+    bench.pace.observe("odd.deaf", 1000, 0.001)
+    long = bench.add("odd.deaf", seconds=600)
+    waiting = [bench.add("odd.deaf", seconds=0.0) for _ in range(20)]
+
+    bench.until(lambda: len(bench.results) == 20)
+
+    assert [r.grant for r in bench.executor.running()] == [long]
+    assert bench.executor.closed_slots == 1
+    assert {result.outcome for result in bench.results} == {"released"}
+    assert {result.task_id for result in bench.results} == {grant.task_id for grant in waiting}
+
+
+def test_results_do_not_wait_for_the_task_behind_them(bench: Bench) -> None:
+    bench.pace.observe("odd.deaf", 1000, 0.001)
+    first = bench.add("odd.deaf", seconds=0.0)
+    second = bench.add("odd.deaf", seconds=600)
+
+    bench.result_of(first)
+
+    bench.until_running(second)
+    assert len(bench.results) == 1
+
+
+def test_a_resumed_task_continues_its_sequence(bench: Bench) -> None:
+    state = msgspec.Raw(b'{"position": 7, "state": null}')
+    grant = Grant(99, 3, "lease", 100.0, "odd.step", msgspec.Raw(b'{"steps": 10, "seconds": 0.06}'))
+    grant.checkpoint = GrantedCheckpoint(41, state, 0.7, 5.0, 0)
+
+    bench.hand.add([grant])
+    bench.result_of(grant)
+
+    assert [checkpoint.seq for checkpoint in bench.checkpoints] == [42, 43, 44]
+    assert bench.checkpoints[0].elapsed_seconds > 5.0
+    assert bench.checkpoints[-1].progress == 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "expected"),
+    [
+        ("odd.retry", {}, {"retryable": True, "retry_after_seconds": 12.5}),
+        ("odd.fail", {}, {"retryable": False, "max_retries": 7}),
+        ("odd.fail", {"massage": 1}, {"retryable": False, "max_retries": 7}),
+        ("odd.return", {"size": 2**20}, {"retryable": False}),
+        ("odd.return", {"unknown": True}, {"retryable": True}),
+        ("nobody.knows", {}, {"retryable": True}),
+    ],
+)
+def test_each_failure_says_whether_to_retry(
+    bench: Bench, kind: str, payload: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    result = bench.result_of(bench.add(kind, **payload))
+
+    assert result.outcome == "failed"
+    assert {name: getattr(result, name) for name in expected} == expected
+
+
+def test_progress_and_message_can_be_seen(bench: Bench) -> None:
+    grant = bench.add("odd.show")
+
+    bench.until(lambda: bench.until_running(grant).message)
+
+    assert bench.until_running(grant)[1:] == (0.25, "a quarter")
+
+
+def test_a_module_that_cannot_be_imported_is_named() -> None:
+    bench = Bench(modules=("no.such.module",))
+
+    with pytest.raises(UnusableTasks, match=r"no\.such\.module cannot be imported: ModuleNotFoundError"):
+        bench.executor.start()
+    bench.executor.close()
+
+
+def test_a_module_that_kills_its_process_is_named(tmp_path: Path) -> None:
+    module = tmp_path / "deadly.py"
+    module.write_text("import os, sys\nprint('so be it', file=sys.stderr)\nos._exit(1)\n")
+    bench = Bench(modules=(str(module),))
+
+    with pytest.raises(UnusableTasks, match="die while starting: so be it"):
+        bench.executor.start()
+    bench.executor.close()
+
+
+def test_a_large_payload_and_a_large_result_pass(bench: Bench) -> None:
+    payload = {"message": "x" * 1_000_000}
+
+    failed = bench.result_of(bench.add("odd.fail", **payload))
+    returned = bench.result_of(bench.add("odd.return", size=1_000_000))
+
+    assert len(error_of(failed)["message"]) == 16_000
+    assert len(bytes(returned.result)) == 1_000_002
+
+
+@pytest.fixture
+def odd_baton(tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(tmp_path, TASK_MODULES=ODD) as made:
+        yield made
+
+
+def test_nothing_of_a_task_outlives_its_killed_worker(odd_baton: Cluster, tmp_path: Path) -> None:
+    worker = odd_baton.start_worker("worker-1")
+    pid_file = tmp_path / "helper"
+    submit(odd_baton, "odd.stubborn", pid_file=str(pid_file))
+    odd_baton.wait(lambda: pid_file.exists() and pid_file.read_text(), "the helper to start")
+    processes = [int(pid_file.read_text()), *(p.pid for p in psutil.Process(worker.pid).children())]
+
+    worker.kill()
+    worker.wait()
+
+    odd_baton.wait(lambda: not any(map(lives, processes)), "all of it to end", 2.0)
+
+
+def test_a_second_signal_ends_a_worker_at_once(odd_baton: Cluster, tmp_path: Path) -> None:
+    worker = odd_baton.start_worker("worker-1")
+    pid_file = tmp_path / "helper"
+    (task_id,) = submit(odd_baton, "odd.stubborn", pid_file=str(pid_file))
+    odd_baton.wait(pid_file.exists, "the task to run")
+    worker.terminate()
+    odd_baton.wait(lambda: "stops claiming" in odd_baton.log("worker-1"), "the drain to begin")
+
+    worker.terminate()
+
+    assert worker.wait(3) == 0
+    assert odd_baton.client.task(task_id)["status"] == "pending"
+    assert [a["outcome"] for a in odd_baton.client.attempts(task_id)] == ["released"]
+
+
+def test_a_pure_task_is_run_once_and_answered_from_memory(odd_baton: Cluster, tmp_path: Path) -> None:
+    odd_baton.start_worker("worker-1")
+    tally = tmp_path / "tally"
+    (first,) = submit(odd_baton, "odd.pure", tally=str(tally))
+    odd_baton.wait(lambda: odd_baton.client.task(first)["result"], "the first")
+
+    (second,) = submit(odd_baton, "odd.pure", tally=str(tally))
+    odd_baton.wait(lambda: odd_baton.client.task(second)["result"], "the second")
+
+    assert tally.read_bytes() == b"."
+    assert odd_baton.client.task(second)["result"] == 1
+    assert [a.get("cached") for a in odd_baton.client.attempts(second)] == [True]
+
+
+def test_a_worker_takes_only_the_types_it_was_given(odd_baton: Cluster) -> None:
+    odd_baton.start_worker("worker-1", "--types", "noop,odd.pure")
+    (left,) = submit(odd_baton, "odd.show")
+    (taken,) = submit(odd_baton, "noop")
+
+    odd_baton.wait(lambda: odd_baton.client.task(taken)["finished_at"], "the noop")
+
+    assert odd_baton.client.task(left)["status"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "complaint"),
+    [
+        (["--types", "noop,nope"], {}, "no task module declares nope; known: hash_chain"),
+        ([], {"TASK_MODULES": "nowhere.py"}, "task module nowhere.py cannot be imported: FileNotFoundError"),
+        (["--slots", "many"], {}, "WORKER_SLOTS='many'"),
+    ],
+)
+def test_a_worker_that_cannot_work_says_why_and_exits_2(
+    tmp_path: Path, options: list[str], settings: dict[str, str], complaint: str
+) -> None:
+    alone = Cluster(tmp_path, **settings)
+
+    worker = alone.start_worker("worker-1", *options, wait=False)
+
+    assert worker.wait(LIMIT_SECONDS) == 2
+    assert complaint in alone.log("worker-1")
+    alone.stop()
+
+
+def test_a_crew_works_and_ends_together(odd_baton: Cluster) -> None:
+    crew = odd_baton.start_worker("lab", "--count", "3", wait=False)
+    odd_baton.wait(lambda: len(odd_baton.client.workers()) == 3, "the crew to register")
+
+    crew.send_signal(signal.SIGINT)
+
+    assert crew.wait(10) == 0
+    states = {worker["name"]: worker["state"] for worker in odd_baton.client.workers()}
+    assert states == {"lab-1": "stopped", "lab-2": "stopped", "lab-3": "stopped"}
+
+
+def test_a_worker_leaves_in_time_and_keeps_its_result_when_nobody_takes_it(odd_baton: Cluster) -> None:
+    worker = odd_baton.start_worker("worker-1")
+    (task_id,) = submit(odd_baton, "odd.step", steps=10_000, seconds=0.01)
+    running(odd_baton, task_id)
+    assert odd_baton.dispatcher is not None
+    odd_baton.dispatcher.kill()
+    odd_baton.dispatcher.wait()
+
+    worker.terminate()
+
+    assert worker.wait(5) == 0
+    kept = list((odd_baton.folder / "data" / "outbox").rglob("*.jsonl"))
+    assert len(kept) == 1
+    assert b'"outcome":"released"' in kept[0].read_bytes()

@@ -1,0 +1,185 @@
+"""The hand and what goes out of it: nothing lost, nothing twice, everything in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from shared.protocol import Grant, Holding
+from tests.support.messages import checkpoint, completed
+from worker.child_process import Running
+from worker.hand import Hand
+
+
+def grants(*task_ids: int, lease_id: str = "lease") -> list[Grant]:
+    return [Grant(task_id, 1, lease_id, 100.0, "noop") for task_id in task_ids]
+
+
+def ids(items: list[Any]) -> list[int]:
+    return [item.task_id for item in items]
+
+
+@pytest.fixture
+def hand() -> Hand:
+    held = Hand()
+    held.add(grants(1, 2, 3))
+    return held
+
+
+def test_tasks_are_handed_out_in_their_order(hand: Hand) -> None:
+    first = hand.next_batch(2, 1.0, lambda _: 0.1)
+    hand.put_back(first[1:])
+
+    assert ids(first) == [1, 2]
+    assert ids(hand.empty_queue()) == [2, 3]
+
+
+def test_a_batch_is_sized_in_seconds_but_never_empty(hand: Hand) -> None:
+    assert ids(hand.next_batch(9, 0.25, lambda _: 0.1)) == [1, 2]
+    assert ids(hand.next_batch(9, 0.25, lambda _: float("inf"))) == [3]
+    assert hand.next_batch(9, 0.25, lambda _: 0.1) == []
+
+
+def test_a_dropped_task_is_neither_run_nor_reported(hand: Hand) -> None:
+    dropped = hand.drop([(2, 1), (9, 1)])
+
+    assert dropped == [(2, 1)]
+    assert ids(hand.empty_queue()) == [1, 3]
+    assert hand.end([completed(grant) for grant in grants(2)]) == []
+    assert hand.outgoing.is_empty
+
+
+def test_a_result_is_held_until_it_is_answered_for(hand: Hand) -> None:
+    hand.end([completed(grant) for grant in grants(1, 2, 3)])
+    parcel = hand.outgoing.pack()
+
+    on_its_way = hand.is_empty
+    hand.outgoing.delivered(parcel)
+
+    assert ids(parcel.results) == [1, 2, 3]
+    assert not on_its_way
+    assert hand.is_empty
+
+
+def test_what_did_not_get_through_goes_again_in_order(hand: Hand) -> None:
+    hand.save(checkpoint(grants(3)[0], seq=1))
+    hand.end([completed(grant) for grant in grants(1, 2)])
+    parcel = hand.outgoing.pack()
+    hand.end([completed(grant) for grant in grants(3)])
+
+    hand.outgoing.returned(parcel)
+
+    again = hand.outgoing.pack()
+    assert ids(again.results) == [1, 2, 3]
+    assert [c.seq for c in again.checkpoints] == [1]
+
+
+def test_only_the_newest_checkpoint_goes(hand: Hand) -> None:
+    for seq in (1, 2, 3):
+        hand.save(checkpoint(grants(1)[0], seq=seq))
+
+    assert [c.seq for c in hand.outgoing.pack().checkpoints] == [3]
+
+
+def test_checkpoints_with_output_all_go_in_order(hand: Hand) -> None:
+    for seq, output in ((1, [Raw(b"1")]), (2, []), (3, [Raw(b"3")]), (4, [])):
+        hand.save(checkpoint(grants(1)[0], seq=seq, output=output))
+
+    assert [c.seq for c in hand.outgoing.pack().checkpoints] == [1, 3, 4]
+
+
+def test_nothing_overtakes_a_checkpoint_on_its_way(hand: Hand) -> None:
+    hand.save(checkpoint(grants(1)[0], seq=1))
+    heartbeat = hand.outgoing.pack()
+    hand.save(checkpoint(grants(1)[0], seq=2))
+    hand.end([completed(grant) for grant in grants(1, 2)])
+
+    work = hand.outgoing.pack()
+    hand.outgoing.delivered(heartbeat)
+    after = hand.outgoing.pack()
+
+    assert (ids(work.results), work.checkpoints) == ([2], [])
+    assert (ids(after.results), [c.seq for c in after.checkpoints]) == ([1], [2])
+
+
+def test_a_returned_checkpoint_does_not_replace_a_newer_one(hand: Hand) -> None:
+    hand.save(checkpoint(grants(1)[0], seq=1))
+    parcel = hand.outgoing.pack()
+    hand.save(checkpoint(grants(1)[0], seq=2))
+
+    hand.outgoing.returned(parcel)
+
+    assert [c.seq for c in hand.outgoing.pack().checkpoints] == [2]
+
+
+def test_a_message_stays_below_its_limit(hand: Hand) -> None:
+    big = Raw(b'"' + b"x" * 900_000 + b'"')
+    hand.add(grants(*range(4, 21)))
+    for grant in grants(*range(1, 21)):
+        result = completed(grant)
+        result.result = big
+        hand.end([result])
+
+    parcels = []
+    while parcel := hand.outgoing.pack():
+        parcels.append(ids(parcel.results))
+
+    assert [len(parcel) for parcel in parcels] == [10, 10]
+    assert [task_id for parcel in parcels for task_id in parcel] == list(range(1, 21))
+
+
+def test_a_result_does_not_go_before_the_last_of_its_output(hand: Hand) -> None:
+    big = [Raw(b'"' + b"x" * 900_000 + b'"')] * 5
+    for seq in range(1, 4):
+        hand.save(checkpoint(grants(1)[0], seq=seq, output=big))
+    hand.end([completed(grant) for grant in grants(1)])
+
+    first = hand.outgoing.pack()
+    nothing = hand.outgoing.pack()
+    hand.outgoing.delivered(first)
+    last = hand.outgoing.pack()
+
+    assert ([c.seq for c in first.checkpoints], first.results) == ([1, 2], [])
+    assert not nothing
+    assert ([c.seq for c in last.checkpoints], ids(last.results)) == ([3], [1])
+
+
+def test_too_much_unsent_output_makes_tasks_wait(hand: Hand) -> None:
+    big = [Raw(b'"' + b"x" * 900_000 + b'"')] * 10
+    before = hand.outgoing.is_flooded
+
+    for seq in range(4):
+        hand.save(checkpoint(grants(1)[0], seq=seq + 1, output=big))
+
+    assert not before
+    assert hand.outgoing.is_flooded
+
+
+def test_everything_is_packed_for_the_disk_at_the_end(hand: Hand) -> None:
+    hand.end([completed(grant) for grant in grants(1, 2)])
+    hand.outgoing.pack()
+    hand.end([completed(grant) for grant in grants(3)])
+
+    kept = [ids(parcel.results) for parcel in hand.outgoing.pack_all()]
+
+    assert kept == [[1, 2], [3]]
+
+
+def test_the_list_names_everything_held_once(hand: Hand) -> None:
+    hand.add(grants(4, 5, lease_id="other"))
+    hand.end([completed(grant) for grant in grants(1)])
+    running = [
+        Running(grants(2)[0], None, None),
+        Running(grants(4, lease_id="other")[0], 0.5, "half"),
+        Running(grants(9)[0], 0.1, None),
+    ]
+
+    listed = hand.holding(running)
+
+    assert listed == [
+        Holding("other", 4, 1, running=True, progress=0.5, message="half"),
+        Holding("lease", task_ids=[2, 3, 1], running=[2]),
+        Holding("other", task_ids=[5], running=[]),
+    ]
