@@ -65,12 +65,14 @@ class Batch:
     """Submits a workload and follows it. `share_done` counts the progress of running tasks."""
 
     def __init__(self, baton: Cluster, workload: Workload, sampling: bool = False) -> None:
+        self._baton = baton
         self._client = baton.client
         self._workload = workload
         self._sampling = sampling
         self._saves: dict[int, dict[int, Save]] = {}
         ids = self._client.submit_many(workload.submissions())["task_ids"]
         self._payloads = dict(zip(ids, workload.payloads, strict=True))
+        self._weights = dict(zip(ids, workload.weights, strict=True))
         self.follower = Follower(self._client, ids)
         self._began = _seconds(self._client.task(ids[0])["created_at"])
 
@@ -80,9 +82,10 @@ class Batch:
 
     @property
     def share_done(self) -> float:
-        """How much of the batch is done, 0 to 1, as of the last look."""
-        tasks = self.follower.tasks.values()
-        return sum(task["progress"] or 0.0 for task in tasks) / len(self._payloads)
+        """How much of the work is done, 0 to 1, as of the last look."""
+        tasks = self.follower.tasks
+        done: float = sum(self._weights[task_id] * (task["progress"] or 0.0) for task_id, task in tasks.items())
+        return done / sum(self._weights.values())
 
     def running(self) -> list[dict[str, Any]]:
         """The views of the tasks that were in progress at the last look."""
@@ -99,6 +102,10 @@ class Batch:
         while self.follower.open:
             if time.monotonic() > give_up_at:
                 raise TimeoutError(f"{len(self.follower.open)} tasks did not end in {_GIVE_UP_SECONDS:g} s")
+            if all(worker.poll() is not None for worker in self._baton.workers.values()):
+                name = next(iter(self._baton.workers))
+                last_words = self._baton.log(name)[-2000:]
+                raise RuntimeError(f"no worker is left; the last words of {name}:\n{last_words}")
             self.follower.look()
             if self._sampling:
                 for view in self.running():

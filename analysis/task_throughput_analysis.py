@@ -22,7 +22,7 @@ from analysis.workload import SIZES
 
 @click.command(context_settings=screen.SETTINGS)
 @click.option("--workers", type=screen.Numbers(1), default="1,2,4,8", help="Numbers of workers to compare.")
-@click.option("--tasks", type=click.IntRange(1, 10_000), default=32, help="Tasks in the batch.")
+@click.option("--tasks", type=click.IntRange(1, 10_000), default=24, help="Tasks in the batch.")
 @click.option(
     "--size",
     type=click.FloatRange(0, 1e12, min_open=True),

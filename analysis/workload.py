@@ -34,9 +34,11 @@ class Workload:
     def __init__(self, kind: str, size: float | None, count: int, spread: float = 0.0) -> None:
         self.kind = kind
         self.size = SIZES[kind] if size is None else size
-        sizes = self.size * np.linspace(1 - spread, 1 + spread, count) if spread else [self.size] * count
-        self.payloads = [_payload(kind, float(size)) for size in sizes]
-        random.Random(1).shuffle(self.payloads)
+        self.weights = [self.size] * count  # the size of each task
+        if spread and count > 1:
+            self.weights = [self.size * (1 - spread + 2 * spread * i / (count - 1)) for i in range(count)]
+            random.Random(1).shuffle(self.weights)
+        self.payloads = [_payload(kind, size) for size in self.weights]
 
     @property
     def type(self) -> str:

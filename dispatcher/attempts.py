@@ -6,7 +6,7 @@ the rest of its time is lost; a completed task's seconds, resumed ones included,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -105,6 +105,7 @@ def end(
         elapsed_seconds=elapsed,
         resumed_seq=held.resumed_seq,
         lost_seconds=lost,
+        alone=held.alone,
         counted=int(outcome is Outcome.RECLAIMED and crashes is not None),
         cached=0,
         error=error,
@@ -136,9 +137,9 @@ def _message(error: bytes | None) -> str:
     return str(body.get("message", body)) if isinstance(body, dict) else str(body)
 
 
-def complete(tx: Transaction, reports: Sequence[Result]) -> set[tuple[int, int]]:
+def complete(tx: Transaction, reports: Mapping[tuple[int, int], Result]) -> set[tuple[int, int]]:
     """End tasks with their results, as one; returns the (task_id, attempt) whose grant still held."""
-    reported = {(report.task_id, report.attempt): _row(report) for report in reports}
+    reported = {grant: _row(report) for grant, report in reports.items()}
     ended = tx.complete(rows=_encode(list(reported.values())).decode(), now=tx.now).fetchall()
     if not ended:
         return set()

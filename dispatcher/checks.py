@@ -128,9 +128,19 @@ def result(report: Result) -> errors.Refused | None:
         refusal = checkpoint(report.checkpoint)
         if refusal is not None:
             return refusal
-    return _too_large([("result", report.result)], BODY_BYTES_MAX) or _too_large(
-        [("error", report.error)], ERROR_BYTES_MAX
-    )
+    too_large = _too_large([("result", report.result)], BODY_BYTES_MAX)
+    return too_large or _too_large([("error", report.error)], ERROR_BYTES_MAX) or _unreadable(report)
+
+
+def _unreadable(report: Result) -> errors.Invalid | None:
+    """An error is also read here, for the log and for people."""
+    if report.outcome not in ("failed", "crashed"):
+        return None
+    try:
+        msgspec.json.decode(report.error)
+    except (msgspec.DecodeError, RecursionError) as problem:
+        return errors.Invalid(f"error cannot be read: {problem}", field="error")
+    return None
 
 
 def _too_large(bodies: Sequence[tuple[str, msgspec.Raw]], limit: int) -> errors.TooLarge | None:

@@ -12,7 +12,7 @@ import contextlib
 import queue
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +77,10 @@ class _Group:
     """The operations of one commit and what became of each."""
 
     def __init__(self) -> None:
+        self.tried: dict[_Operation, None] = {}  # all of them, in order: who must hear of an abort
         self.answered: list[_Operation] = []
         self.waiting: list[_Operation] = []
         self.effects: list[Transaction] = []
-
-    def all(self) -> list[_Operation]:
-        return self.answered + self.waiting
 
 
 class Database:
@@ -119,7 +117,8 @@ class Database:
         self._ends: dict[int, list[threading.Event]] = {}
         self._lock = threading.Lock()  # guards _parked and _ends, both touched by callers too
         self._room = threading.BoundedSemaphore(parked_max)
-        self._stopping = False
+        self._stopping = False  # nobody waits any more …
+        self._closed = False  # … and nothing is taken any more
         self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
         self._writer.start()
 
@@ -209,9 +208,11 @@ class Database:
     def close(self) -> None:
         """Carry out what waits, then close; a second call does nothing."""
         self.release_waiters()
-        if not self._writer.is_alive():
-            return
-        self._queue.put(None)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)  # the last in the queue: whoever came before is still served
         self._writer.join()
         with contextlib.suppress(apsw.Error):
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -222,9 +223,10 @@ class Database:
     def _enqueue(self, operation: _Operation) -> None:
         if self._queue.qsize() >= QUEUE_MAX:
             raise errors.Busy
-        if not self._writer.is_alive():
-            raise errors.DatabaseUnavailable("the dispatcher is stopping; nothing was stored")
-        self._queue.put(operation)
+        with self._lock:
+            if self._closed or not self._writer.is_alive():
+                raise errors.DatabaseUnavailable("the dispatcher is stopping; nothing was stored")
+            self._queue.put(operation)
 
     def _give_up(self, operation: _Operation) -> None:
         """The time to wait is over: leave the parked, or take what is being granted just now."""
@@ -268,13 +270,13 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             for operation in operations:
                 self._attempt(operation, begin(), group)
-            self._attempt_parked(begin, group)
+            self._serve_waiting(begin, group)
             if lease_now - self._lease_saved >= LEASE_CLOCK_SECONDS:
                 begin().save_lease_clock(lease_now=lease_now)
                 self._lease_saved = lease_now
             self._connection.execute("COMMIT")
         except apsw.Error as error:
-            self._abort(error, {id(o): o for o in operations + group.all()}.values())
+            self._abort(error, group.tried | dict.fromkeys(operations))
             return
         if not self.healthy:
             self.healthy = True
@@ -286,6 +288,7 @@ class Database:
 
     def _attempt(self, operation: _Operation, tx: Transaction, group: _Group) -> None:
         """Run one operation in its own savepoint: what it raises spoils nothing for the others."""
+        group.tried[operation] = None
         self._connection.execute("SAVEPOINT operation")
         try:
             finished = operation.attempt(tx)
@@ -299,22 +302,30 @@ class Database:
         self._connection.execute("RELEASE operation")
         (group.answered if finished else group.waiting).append(operation)
 
-    def _attempt_parked(self, begin: Callable[[], Transaction], group: _Group) -> None:
-        """Parked claims take what this transaction has made pending, first come first served."""
+    def _serve_waiting(self, begin: Callable[[], Transaction], group: _Group) -> None:
+        """Claims that wait take what this transaction has made pending, first come first served."""
         arrivals = sum((effect.arrivals for effect in group.effects), Counter[str]())
+        tried: set[_Operation] = set()
         while arrivals.total() > 0:
-            with self._lock:
-                operation = next((o for o in self._parked if o.wants(arrivals)), None)
-                if operation is None:
-                    return
-                self._parked.remove(operation)
+            operation = self._next_waiting(arrivals, tried, group)
+            if operation is None:
+                return
+            tried.add(operation)
             self._attempt(operation, begin(), group)
-            if operation in group.waiting:  # nothing for it after all, so nothing for those like it
-                arrivals = Counter({t: n for t, n in arrivals.items() if not operation.wants(Counter({t: n}))})
-            else:
+            if operation not in group.waiting:
                 for (type, _), n in group.effects[-1].counts.items():
                     arrivals[type] -= max(0, n)
                 arrivals = +arrivals
+
+    def _next_waiting(self, arrivals: Counter[str], tried: set[_Operation], group: _Group) -> _Operation | None:
+        """The first that waits for such tasks: parked before, or come in this very group."""
+        with self._lock:
+            for waiting in (self._parked, group.waiting):
+                for operation in waiting:
+                    if operation not in tried and operation.wants(arrivals):
+                        waiting.remove(operation)
+                        return operation
+        return None
 
     def _park(self, operations: list[_Operation]) -> None:
         for operation in operations:
@@ -337,7 +348,7 @@ class Database:
             for event_name, facts in effect.events:
                 self._log(event_name, **facts)
 
-    def _abort(self, error: apsw.Error, operations: Any) -> None:
+    def _abort(self, error: apsw.Error, operations: Iterable[_Operation]) -> None:
         """Nothing of the group was stored. Silence is not judged meanwhile: no heartbeat was kept."""
         with contextlib.suppress(apsw.Error):
             if self._connection.in_transaction:

@@ -69,7 +69,8 @@ class Leases:
             return []
         want = min(want, WANT_MAX)
         served = worker.info.types
-        types = [type for (type,) in tx.pending_types() if served is None or type in served]
+        waiting = {type for (type,) in tx.pending_types()} | tx.arrivals.keys()
+        types = [type for type in waiting if served is None or type in served]
         queues: list[Any] = [map(_Claimable._make, tx.claimable(type=type, n=want)) for type in types]
         chosen = _travelling(islice(merge(*queues, key=lambda c: (-c.priority, c.task_id)), want))
         if not chosen:
@@ -105,43 +106,40 @@ class Leases:
 
     def renew(self, tx: Transaction, worker: Worker, holding: Sequence[Holding], answer: ExchangeAnswer) -> None:
         """Let the leases run on that a worker's complete list names; reclaim what two lists lacked."""
-        listed = {task_id: entry for entry in holding for task_id in _named(entry)}
-        expires_at = tx.lease_now + self.settings.lease_seconds
+        listed = {(task_id, entry.lease_id): entry for entry in holding for task_id in _named(entry)}
         renewed: list[tuple[Any, ...]] = []
-        missing: list[tuple[int, int, str]] = []
-        known: set[int] = set()
-        for task_id, attempt, lease_id, running, missing_since, lease_expires_at, *told in tx.held_by(
-            worker_key=worker.key
-        ):
-            entry = listed.get(task_id)
-            if entry is None or (entry.attempt or attempt, entry.lease_id) != (attempt, lease_id):
-                if missing_since is None:
-                    missing.append((task_id, attempt, lease_id))
-                elif tx.lease_now - missing_since >= self.settings.heartbeat_interval_seconds * 0.9:
-                    held = attempts.held(tx, task_id, attempt, lease_id)
-                    self.reclaim(tx, held, worker.name, "its worker no longer holds it", counts=False)
-                continue
-            known.add(task_id)
-            runs = entry.running is True or (isinstance(entry.running, list) and task_id in entry.running)
-            said = [entry.progress, entry.message]
-            worn = lease_expires_at - tx.lease_now < self.settings.lease_seconds / 2
-            if (
-                runs != bool(running)
-                or missing_since is not None
-                or worn
-                or (said != [None, None] and said != told)
-            ):
-                renewed.append((task_id, attempt, lease_id, int(runs), *said))
+        missing: list[tuple[Any, ...]] = []
+        for row in tx.held_by(worker_key=worker.key):
+            task_id, attempt, lease_id, _, missing_since, *_ = row
+            entry = listed.get((task_id, lease_id))
+            if entry is not None and entry.attempt in (None, attempt):
+                del listed[task_id, lease_id]
+                renewed += self._news(tx, row, entry)
+            elif missing_since is None:
+                missing.append((task_id, attempt, lease_id))
+            elif tx.lease_now - missing_since >= self.settings.heartbeat_interval_seconds * 0.9:
+                held = attempts.held(tx, task_id, attempt, lease_id)
+                self.reclaim(tx, held, worker.name, "its worker no longer holds it", counts=False)
         if renewed:
-            columns = [list(column) for column in zip(*renewed, strict=True)]
             names = ("task_id", "attempt", "lease_id", "running", "progress", "message")
-            tx.renew(lease_expires_at=expires_at, **dict(zip(names, columns, strict=True)))
+            columns = dict(zip(names, map(list, zip(*renewed, strict=True)), strict=True))
+            tx.renew(lease_expires_at=tx.lease_now + self.settings.lease_seconds, **columns)
         if missing:
-            ids, numbers, leases = (list(column) for column in zip(*missing, strict=True))
+            ids, numbers, leases = map(list, zip(*missing, strict=True))
             tx.miss(task_id=ids, attempt=numbers, lease_id=leases, lease_now=tx.lease_now)
-        for task_id, entry in listed.items():
-            if task_id not in known:
-                self._find(tx, worker, task_id, entry, answer)
+        for (task_id, _), entry in listed.items():
+            self._find(tx, worker, task_id, entry, answer)
+
+    def _news(self, tx: Transaction, row: tuple[Any, ...], entry: Holding) -> list[tuple[Any, ...]]:
+        """What must be written of a listed grant: nothing while its lease is fresh and it says nothing new."""
+        task_id, attempt, lease_id, running, missing_since, lease_expires_at, *told = row
+        runs = _runs(entry, task_id)
+        said = [entry.progress, entry.message]
+        worn = lease_expires_at - tx.lease_now < self.settings.lease_seconds / 2
+        speaks = said != [None, None] and said != told
+        if worn or speaks or runs != bool(running) or missing_since is not None:
+            return [(task_id, attempt, lease_id, int(runs), *said)]
+        return []
 
     def _find(self, tx: Transaction, worker: Worker, task_id: int, entry: Holding, answer: ExchangeAnswer) -> None:
         """A listed grant that this worker does not hold: handed over, readopted, cancelled or lost."""
@@ -150,7 +148,7 @@ class Leases:
         expires_at = tx.lease_now + self.settings.lease_seconds
         if tx.hand_over(worker_key=worker.key, lease_expires_at=expires_at, **grant):
             return
-        if self.readopt(tx, worker, task_id, attempt, entry.lease_id):
+        if self.readopt(tx, worker, task_id, attempt, entry.lease_id, running=_runs(entry, task_id)):
             return
         self._name_end(tx, task_id, attempt, entry.lease_id, answer)
 
@@ -162,21 +160,26 @@ class Leases:
         cancelled = end is not None and end[:2] == (lease_id, Outcome.CANCELLED)
         (answer.cancel if cancelled else answer.lost).append(TaskAttempt(task_id, attempt))
 
-    def readopt(self, tx: Transaction, worker: Worker, task_id: int, attempt: int, lease_id: str) -> bool:
+    def readopt(
+        self, tx: Transaction, worker: Worker, task_id: int, attempt: int, lease_id: str, *, running: bool = False
+    ) -> bool:
         """A reclaimed grant goes on as if nothing had been, unless somebody claimed the task since."""
         before = tx.task_state(task_id=task_id)
-        row = tx.readopt(
+        readopted = tx.readopt(
             task_id=task_id,
             attempt=attempt,
             lease_id=lease_id,
             worker_key=worker.key,
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
+            running=int(running),
         )
-        if row is None:
+        if readopted is None:
             return False
+        type, saved_here = readopted
         (lost,) = tx.forget_reclaim(task_id=task_id, attempt=attempt, lease_id=lease_id)
         tx.work["lost"] -= lost or 0
-        tx.moved(row[0], TaskStatus(before[0]), TaskStatus.IN_PROGRESS, [task_id])
+        tx.work["saved"] -= max(0.0, saved_here)
+        tx.moved(type, TaskStatus(before[0]), TaskStatus.IN_PROGRESS, [task_id])
         tx.log("readopt", task_id=task_id, attempt=attempt, worker=worker.name)
         return True
 
@@ -241,11 +244,17 @@ class Leases:
 
     def complete(self, tx: Transaction, reports: Sequence[Result], answer: ExchangeAnswer) -> None:
         """End tasks with their results. A repeat of the report that won is no loss."""
-        won = attempts.complete(tx, reports)
-        if len(won) < len(reports):
-            for report in reports:
-                if (report.task_id, report.attempt) not in won and not attempts.is_repeat(tx, report):
-                    answer.lost.append(TaskAttempt(report.task_id, report.attempt))
+        first: dict[tuple[int, int], Result] = {}
+        for report in reports:
+            first.setdefault((report.task_id, report.attempt), report)
+        won = attempts.complete(tx, first)
+        if len(won) == len(reports):
+            return
+        for report in reports:
+            grant = report.task_id, report.attempt
+            settled = grant in won and first[grant] is report
+            if not settled and not attempts.is_repeat(tx, report):
+                answer.lost.append(TaskAttempt(*grant))
 
     def fail(self, tx: Transaction, held: Held, report: Result) -> None:
         """The task raised or overran its time: try again after a pause, or leave it as a dead letter."""
@@ -332,6 +341,11 @@ def _named(entry: Holding) -> Sequence[int]:
     if entry.task_ids is not None:
         return entry.task_ids
     return () if entry.task_id is None else (entry.task_id,)
+
+
+def _runs(entry: Holding, task_id: int) -> bool:
+    """Does the worker say that a process works on it now?"""
+    return task_id in entry.running if isinstance(entry.running, list) else entry.running
 
 
 def _travelling(candidates: Iterable[_Claimable]) -> list[_Claimable]:

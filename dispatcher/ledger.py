@@ -78,7 +78,7 @@ class Ledger:
 
         def run(tx: Transaction) -> None:
             status, type, *_ = self._state(tx, task_id)
-            if tx.revive(task_id=task_id) is None:
+            if tx.revive(task_id=task_id, now=tx.now) is None:
                 raise errors.Conflict(
                     f"task {task_id} is {status}; only failed and cancelled tasks can be revived",
                     status=status,
@@ -181,6 +181,8 @@ class Ledger:
 
     def reclaim_expired(self) -> int:
         """Take back grants that nobody renewed although their worker lives; returns how many."""
+        if not self.database.clock.judging():
+            return 0
         with self.database.read() as tx:
             if not tx.expired_leases(lease_now=tx.lease_now, n=1).fetchall():
                 return 0
@@ -213,7 +215,7 @@ class Ledger:
         """Remove tasks that ended longer than RETENTION_DAYS ago, one bite; returns how many."""
         before = self.database.clock.wall() - self.settings.retention_days * 86400
         with self.database.read() as tx:
-            if not tx.prunable(before=before, n=1).fetchall():
+            if not tx.something_old(before=before):
                 return 0
         pruned: int = self.database.write(lambda tx: storage.prune(tx, before, BITE))
         return pruned

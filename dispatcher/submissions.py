@@ -67,4 +67,6 @@ def prune(tx: Transaction, before: float, bite: int) -> int:
         getattr(tx, f"drop_{drop}")(task_id=ids)
     for task_id, type, status in old:
         tx.moved(type, TaskStatus(status), None, [task_id])
+    tx.prune_workers(before=before)
+    tx.prune_completions(before=int(before))
     return len(ids)

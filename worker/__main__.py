@@ -13,8 +13,8 @@ import click
 from shared.log import Log
 from shared.pidfile import recorded
 from shared.settings import Settings, load_or_exit
+from worker.children import UnusableTasks
 from worker.crew import FORWARDED, names, run_crew
-from worker.executor import UnusableTasks
 from worker.worker import Worker
 
 _NAME_CHARS: Final = 80  # so that a number and the random part of worker_id fit into 100

@@ -27,6 +27,9 @@ SKIPPED: Final = b"S"  # the serial of a task that the worker had taken back
 WORK: Final = b"W"
 
 
+Frame = tuple[bytes, bytes]  # kind and body
+
+
 class Options(Struct):
     """What a child is told when it starts, as JSON in its arguments."""
 
@@ -91,7 +94,7 @@ class Channel:
         """Whether something posted has not gone yet."""
         return bool(self._out)
 
-    def receive(self) -> list[tuple[bytes, bytes]] | None:
+    def receive(self) -> list[Frame] | None:
         """Read once; returns the frames that are whole now, as (kind, body). Raises Gone at the end.
 
         A blocking socket waits for something to read; with a non-blocking one the answer may be None.
@@ -106,7 +109,7 @@ class Channel:
             raise Gone
         return self._cut(self._in + read)
 
-    def _cut(self, data: bytes) -> list[tuple[bytes, bytes]]:
+    def _cut(self, data: bytes) -> list[Frame]:
         frames = []
         at, end = 0, len(data)
         while end - at >= _HEAD.size:

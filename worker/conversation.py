@@ -21,6 +21,10 @@ from worker.link import Link
 from worker.pace import Pace
 
 _LOOK_SECONDS: Final = 0.1  # how often the work conversation looks whether slots are open for more
+# While so many are held, they are short ones: their results can wait a little for each other, and for
+# the next claim. One message of hundreds costs both sides far less than hundreds of one.
+_MANY_TASKS: Final = 50
+_GATHER_SECONDS: Final = 0.01
 _BURST_SECONDS: Final = 0.05  # between two claims of a burst worker that still computes
 _HOLDING_RETRY_SECONDS: Final = 1.0  # a worker that holds tasks retries its heartbeat at least so often
 
@@ -116,6 +120,8 @@ class Work:
         outgoing = self._hand.outgoing
         with self._hand.changed:
             self._hand.changed.wait_for(lambda: outgoing.has_results or self._want(), _LOOK_SECONDS)
+            if self._hand.unfinished > _MANY_TASKS:
+                self._hand.changed.wait_for(self._want, _GATHER_SECONDS)
             parcel = outgoing.pack()
             want = self._want()
             if not parcel and not want:

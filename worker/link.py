@@ -28,7 +28,7 @@ from worker.cache_manager import Memo, Outbox
 from worker.executor import Executor
 from worker.failure import error_body
 from worker.hand import Hand
-from worker.outgoing import PARCEL_BYTES, Key, Parcel
+from worker.outgoing import Key, Parcel
 
 # What took so long to compute is written to disk before the first try to deliver it.
 _PRECIOUS_SECONDS: Final = 1.0
@@ -124,7 +124,6 @@ class Link:
 
     def _back(self) -> None:
         self._heard_at = time.clock_gettime(_CLOCK)
-        self._hand.outgoing.parcel_bytes = PARCEL_BYTES
         if self.is_away:
             with self._hand.changed:
                 self.is_away = False
@@ -132,14 +131,15 @@ class Link:
             self._log("dispatcher_back")
 
     def _message_refused(self, parcel: Parcel, error: errors.BatonError) -> None:
-        """Something in the message is bad and the dispatcher could not say what: find it one by one."""
+        """Something in the message is bad and the dispatcher could not say what: find it by halving."""
         if len(parcel) == 1:
             item = parcel.results[0] if parcel.results else parcel.checkpoints[0]
             self._hand.outgoing.delivered(parcel)
             self._refuse(item, error.code, error.message)
+        elif parcel:
+            self._hand.outgoing.too_much(parcel)
         else:
             self._failed(parcel, error.message)
-            self._hand.outgoing.parcel_bytes = 1
 
     # --- an answer
 

@@ -18,7 +18,8 @@ from shared.protocol import Checkpoint, Result
 
 Key = tuple[int, int]  # (task_id, attempt)
 
-PARCEL_BYTES: Final = 8 * 1024 * 1024  # half of what a request may have
+_PARCEL_BYTES: Final = 8 * 1024 * 1024  # half of what a request may have
+_PARCEL_ITEMS: Final = 10_000
 _FLOOD_BYTES: Final = 32 * 1024 * 1024  # so much undelivered: let the tasks wait for the dispatcher
 _ITEM_BYTES: Final = 300  # what a result or checkpoint takes besides its bodies
 
@@ -41,7 +42,7 @@ class Outgoing:
         self._results: deque[Result] = deque()
         self._checkpoints: dict[Key, list[Checkpoint]] = {}
         self._on_their_way: list[Parcel] = []
-        self.parcel_bytes = PARCEL_BYTES
+        self._parcel_items = _PARCEL_ITEMS
 
     @property
     def has_results(self) -> bool:
@@ -113,7 +114,7 @@ class Outgoing:
         with self._changed:
             parcel = Parcel()
             held_up = self._held_up()
-            room = self._pack_checkpoints(parcel, held_up, self.parcel_bytes)
+            room = self._pack_checkpoints(parcel, held_up)
             self._pack_results(parcel, held_up, room)
             if parcel:
                 self._on_their_way.append(parcel)
@@ -131,11 +132,15 @@ class Outgoing:
     def _held_up(self) -> set[Key]:
         return {(c.task_id, c.attempt) for p in self._on_their_way for c in p.checkpoints}
 
-    def _pack_checkpoints(self, parcel: Parcel, held_up: set[Key], room: int) -> int:
+    def _has_room(self, parcel: Parcel, room: int) -> bool:
+        return not parcel or (room > 0 and len(parcel) < self._parcel_items)
+
+    def _pack_checkpoints(self, parcel: Parcel, held_up: set[Key]) -> int:
+        room = _PARCEL_BYTES
         for key, waiting in list(self._checkpoints.items()):
             if key in held_up:
                 continue
-            while waiting and (room > 0 or not parcel):
+            while waiting and self._has_room(parcel, room):
                 room -= _checkpoint_bytes(waiting[0])
                 parcel.checkpoints.append(waiting.pop(0))
             if waiting:
@@ -146,7 +151,7 @@ class Outgoing:
 
     def _pack_results(self, parcel: Parcel, held_up: set[Key], room: int) -> None:
         later: list[Result] = []
-        while self._results and (room > 0 or not parcel):
+        while self._results and self._has_room(parcel, room):
             result = self._results.popleft()
             if held_up and (result.task_id, result.attempt) in held_up:
                 later.append(result)
@@ -158,14 +163,23 @@ class Outgoing:
     def delivered(self, parcel: Parcel) -> None:
         """The dispatcher has answered for all of the parcel."""
         with self._changed:
-            if parcel in self._on_their_way:
-                self._on_their_way.remove(parcel)
-            self._changed.notify_all()
+            self._parcel_items = min(2 * self._parcel_items, _PARCEL_ITEMS)
+            self._arrived(parcel)
+
+    def too_much(self, parcel: Parcel) -> None:
+        """The parcel was refused as a whole: half of it is sent next, and so on, to find what is bad."""
+        self._parcel_items = max(1, len(parcel) // 2)
+        self.returned(parcel)
+
+    def _arrived(self, parcel: Parcel) -> None:
+        if parcel in self._on_their_way:
+            self._on_their_way.remove(parcel)
+        self._changed.notify_all()
 
     def returned(self, parcel: Parcel) -> None:
         """The parcel did not get through: everything in it waits again."""
         with self._changed:
-            self.delivered(parcel)
+            self._arrived(parcel)
             self._results.extendleft(reversed(parcel.results))
             for checkpoint in reversed(parcel.checkpoints):
                 newer = self._checkpoints.get((checkpoint.task_id, checkpoint.attempt), [])

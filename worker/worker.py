@@ -24,8 +24,9 @@ from shared.protocol import WorkerInfo
 from shared.settings import Settings
 from worker.cache_manager import Memo, Outbox
 from worker.channel import Options
+from worker.children import UnusableTasks
 from worker.conversation import Heartbeat, Work
-from worker.executor import Executor, UnusableTasks
+from worker.executor import Executor
 from worker.hand import Hand
 from worker.link import Link
 from worker.pace import Pace

@@ -83,13 +83,13 @@ SELECT attempt FROM attempts WHERE task_id = :task_id AND lease_id = :lease_id
 -- name: readopt^
 -- A reclaimed grant that nobody has claimed since goes on; the record of its reclaim is undone next.
 UPDATE tasks SET status = 'in-progress', worker_key = :worker_key, lease_id = :lease_id,
-       lease_expires_at = :lease_expires_at, run_at = NULL, missing_since = NULL, running = 0,
-       crashes = MAX(0, crashes - (SELECT a.counted FROM attempts a
-                                    WHERE a.task_id = tasks.task_id AND a.attempt = tasks.attempt))
- WHERE task_id = :task_id AND attempt = :attempt AND status IN ('pending', 'scheduled')
-   AND EXISTS (SELECT 1 FROM attempts a WHERE a.task_id = :task_id AND a.attempt = :attempt
-                  AND a.lease_id = :lease_id AND a.outcome = 'reclaimed')
-RETURNING type;
+       lease_expires_at = :lease_expires_at, run_at = NULL, missing_since = NULL, running = :running,
+       crashes = tasks.crashes - a.counted, alone = a.alone
+  FROM attempts a
+ WHERE tasks.task_id = :task_id AND tasks.attempt = :attempt AND tasks.status IN ('pending', 'scheduled')
+   AND a.task_id = :task_id AND a.attempt = :attempt AND a.lease_id = :lease_id AND a.outcome = 'reclaimed'
+   AND (tasks.revived_at IS NULL OR tasks.revived_at < a.finished_at)
+RETURNING tasks.type, COALESCE(tasks.saved_seconds, 0) - COALESCE(tasks.resumed_seconds, 0);
 
 -- name: forget_reclaim^
 -- The second half of readopt: the attempt has not ended after all.
@@ -164,9 +164,9 @@ RETURNING task_id;
 -- name: record_attempt!
 -- History: one row when an attempt ends.
 INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
-                      elapsed_seconds, resumed_seq, lost_seconds, counted, cached, error)
+                      elapsed_seconds, resumed_seq, lost_seconds, alone, counted, cached, error)
 VALUES (:task_id, :attempt, :worker_key, :lease_id, :outcome, :started_at, :now,
-        :elapsed_seconds, :resumed_seq, :lost_seconds, :counted, :cached, :error);
+        :elapsed_seconds, :resumed_seq, :lost_seconds, :alone, :counted, :cached, :error);
 
 -- name: record_error!
 -- The recorded outcome of a task that ended without a result.
@@ -222,7 +222,7 @@ RETURNING task_id;
 -- name: revive^
 -- A failed or cancelled task gets a second life; its attempts are counted on.
 UPDATE tasks SET status = 'pending', finished_at = NULL, run_at = NULL, failures = 0, crashes = 0, alone = 0,
-       message = NULL
+       message = NULL, revived_at = :now
  WHERE task_id = :task_id AND status IN ('failed', 'cancelled')
 RETURNING task_id;
 
@@ -262,6 +262,12 @@ DELETE FROM task_tags WHERE tag = :tag AND task_id = :task_id;
 
 -- name: prune_completions!
 DELETE FROM completions WHERE second < :before;
+
+-- name: something_old$
+-- Is there anything that prune would remove?
+SELECT EXISTS (SELECT 1 FROM tasks WHERE finished_at IS NOT NULL AND finished_at < :before)
+    OR EXISTS (SELECT 1 FROM workers WHERE gone_at < :before)
+    OR EXISTS (SELECT 1 FROM completions WHERE second < :before);
 
 -- ---------------------------------------------------------------- workers
 

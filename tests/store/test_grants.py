@@ -293,7 +293,7 @@ def test_a_bad_item_is_refused_and_the_rest_stands(tasks: Builder) -> None:
     ]
 
 
-def test_an_error_that_json_cannot_read_is_refused_alone(tasks: Builder) -> None:
+def test_an_error_that_nobody_can_read_is_refused_alone(tasks: Builder) -> None:
     bad, good = tasks.start(), tasks.start("w2")
     report = failed(bad)
     report.error = messages.raw(b'{"message": "\\ud800"}')

@@ -1,6 +1,6 @@
 """Random histories of one dispatcher and three workers, the real ledger against tests/support/model.py.
 
-Every grant ever given stays in the bundle, so that late reports keep coming. After each step every
+Every grant ever given is kept, so that late reports keep coming. After each step every
 task must stand where the model says; at the end the file must keep the invariants.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from shared import errors
 from shared.protocol import ExchangeAnswer, Grant, Holding
@@ -23,7 +23,7 @@ from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
 from tests.support.invariants import check_invariants
 from tests.support.messages import body, checkpoint, completed, crashed, failed, fence, holding, released
-from tests.support.model import Model, Task
+from tests.support.model import ENDED, Model, Task
 
 WORKERS = st.sampled_from(["w0", "w1", "w2"])
 TYPES: dict[str, list[str] | None] = {"w0": None, "w1": ["a"], "w2": ["a", "b"]}
@@ -35,86 +35,122 @@ REPORTS: dict[str, Any] = {
 }
 KEPT = st.sampled_from([1.0, 1.0, 0.5, 0.0])  # how much of what it holds a worker still names
 SPEAKING = ("completed", "failed")  # outcomes whose reports differ by their bodies
+NUMBERS = st.integers(0, 30)
+TASKS = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from("ab"),
+        "priority": st.integers(-1, 1),
+        "max_retries": st.integers(0, 2),
+        "crash_limit": st.integers(1, 3),
+    },
+    optional={"delay_seconds": st.just(5.0)},
+)
+OUTCOMES = st.sampled_from(["crashed", "failed", "released", "completed"])
 STANDING = "SELECT task_id, status, attempt, failures, crashes, releases, checkpoint_seq FROM tasks ORDER BY 1"
 
 
 class LeaseMachine(RuleBasedStateMachine):
-    grants = Bundle("grants")
-    suspicions = Bundle("suspicions")
+    # --- how it begins, and what the rules need
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(tasks=st.lists(TASKS, min_size=3, max_size=6), want=st.integers(1, 3))
+    def open(self, tasks: list[dict[str, Any]], want: int) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="baton-machine-")
         self.clock = FakeClock()
         self.dispatcher = Dispatcher(Path(self.folder.name), self.clock)
         self.builder = Builder(self.dispatcher)
         self.model = Model(self.clock.lease(), self.clock.wall())
         self.reader = apsw.Connection(str(self.dispatcher.path), flags=apsw.SQLITE_OPEN_READONLY)
+        self.given: list[Grant] = []
+        self.submit({**tasks.pop(), "delay_seconds": None})  # something to claim at once
+        for fields in tasks:
+            self.submit(fields)
+        self.claim("w0", want)
 
     def say(self, worker: str, **parts: Any) -> ExchangeAnswer:
         self.model.heard[worker] = self.model.now
         return self.builder.say(worker, types=TYPES[worker], **parts)
 
+    def pick(self, number: int) -> Grant:
+        """A grant: a present one, one whose task has gone on without it, or any that was ever given."""
+        present = [grant for grant in self.given if self.model.held(*_fence(grant))]
+        tasks = self.model.tasks
+        stale = [grant for grant in self.given if tasks[grant.task_id].went_on_without(grant.attempt)]
+        pool = (present, stale, self.given)[number % 3] or self.given
+        return pool[number // 3 % len(pool)]
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.model.now += seconds
+        self.model.wall += seconds
+
     # --- clients
 
-    @rule(
-        count=st.integers(1, 3),
-        type=st.sampled_from("ab"),
-        priority=st.integers(-1, 1),
-        max_retries=st.integers(0, 2),
-        crash_limit=st.integers(1, 3),
-        delay=st.sampled_from([None, None, 5.0]),
-    )
-    def submit(self, count: int, delay: float | None, **fields: Any) -> None:
-        for task_id in self.builder.submit_many(count, delay_seconds=delay, **fields):
-            task = self.model.tasks[task_id] = Task(task_id, **fields)
-            if delay is not None:
-                task.status, task.run_at = "scheduled", self.model.wall + delay
+    @rule(fields=TASKS)
+    def submit(self, fields: dict[str, Any]) -> None:
+        delay = fields.get("delay_seconds")
+        task_id = self.builder.submit(**fields)
+        task = Task(task_id, **{name: value for name, value in fields.items() if name != "delay_seconds"})
+        self.model.tasks[task_id] = task
+        if delay is not None:
+            task.status, task.run_at = "scheduled", self.model.wall + delay
 
-    @rule(grant=grants)
-    def cancel(self, grant: Grant) -> None:
-        accepted = self.model.cancel(self.model.tasks[grant.task_id])
-        assert _accepted(partial(self.builder.cancel, grant.task_id)) == accepted
+    @rule(number=NUMBERS)
+    def cancel(self, number: int) -> None:
+        task_id = self.pick(number).task_id
+        accepted = self.model.cancel(self.model.tasks[task_id])
+        assert _accepted(partial(self.builder.cancel, task_id)) == accepted
 
-    @rule(grant=grants, from_scratch=st.booleans())
-    def revive(self, grant: Grant, from_scratch: bool) -> None:
-        accepted = self.model.revive(self.model.tasks[grant.task_id], from_scratch)
-        call = partial(self.builder.revive, grant.task_id, from_scratch=from_scratch)
-        assert _accepted(call) == accepted
+    @rule(number=NUMBERS, from_scratch=st.booleans())
+    def revive(self, number: int, from_scratch: bool) -> None:
+        ended = [task.id for task in self.model.tasks.values() if task.status in ENDED] or [1]
+        task_id = ended[number % len(ended)]
+        accepted = self.model.revive(self.model.tasks[task_id], from_scratch)
+        assert _accepted(partial(self.builder.revive, task_id, from_scratch=from_scratch)) == accepted
 
     # --- workers
 
-    @rule(target=grants, worker=WORKERS, want=st.integers(1, 4))
-    def claim(self, worker: str, want: int) -> Any:
-        return multiple(*self.compare_claim(worker, want, self.say(worker, want=want)))
+    @rule(worker=WORKERS, want=st.integers(1, 4))
+    def claim(self, worker: str, want: int) -> None:
+        self.compare_claim(worker, want, self.say(worker, want=want))
 
-    def compare_claim(self, worker: str, want: int, answer: ExchangeAnswer) -> list[Grant]:
+    def compare_claim(self, worker: str, want: int, answer: ExchangeAnswer) -> None:
         expected = self.model.claim(worker, TYPES[worker], want)
         assert [(grant.task_id, grant.attempt) for grant in answer.tasks] == expected
+        self.given += answer.tasks
         for grant in answer.tasks:
             task = self.model.tasks[grant.task_id]
             task.lease_id = grant.lease_id
             stored = None if grant.checkpoint is None else (grant.checkpoint.seq, grant.checkpoint.output_chunks)
             assert stored == (None if task.seq is None else (task.seq, len(task.output)))
-        return answer.tasks
 
-    @rule(
-        worker=WORKERS,
-        kept=st.sampled_from([1.0, 1.0, 0.5, 0.0]),
-        late=st.lists(grants, max_size=2),
-        running=st.booleans(),
-    )
-    def heartbeat(self, worker: str, kept: float, late: list[Grant], running: bool) -> None:
+    @rule(worker=WORKERS, kept=KEPT, late=st.lists(NUMBERS, max_size=2), running=st.booleans())
+    def heartbeat(self, worker: str, kept: float, late: list[int], running: bool) -> None:
         held = self.model.holds(worker)
         entries = [Holding(t.lease_id, t.id, t.attempt, running=running) for t in held[: round(len(held) * kept)]]
-        entries += [holding(grant, running) for grant in late]
-        listed = {entry.task_id: entry for entry in entries}
-        facts = {task_id: (entry.attempt, entry.lease_id, running) for task_id, entry in listed.items()}
-        answer = self.say(worker, holding=list(listed.values()))
-        assert _names(answer) == self.model.renew(worker, facts)  # type: ignore[arg-type]
+        self.compare_heartbeat(worker, [*entries, *(holding(self.pick(number), running) for number in late)])
 
-    @rule(worker=WORKERS, grant=grants, step=st.integers(-1, 2), chunks=st.integers(0, 2))
-    def save(self, worker: str, grant: Grant, step: int, chunks: int) -> None:
+    def compare_heartbeat(self, worker: str, entries: list[Holding]) -> None:
+        listed = {entry.task_id or 0: entry for entry in entries}
+        facts = {i: (entry.attempt or 0, entry.lease_id, bool(entry.running)) for i, entry in listed.items()}
+        answer = self.say(worker, holding=list(listed.values()))
+        assert _names(answer) == self.model.renew(worker, facts)
+
+    @rule(worker=WORKERS, running=st.booleans())
+    def come_back(self, worker: str, running: bool) -> None:
+        """A worker that was cut off names what it held last, whatever became of it meanwhile."""
+        last = {grant.task_id: grant for grant in self.given if self.model.tasks[grant.task_id].worker == worker}
+        self.compare_heartbeat(worker, [holding(grant, running) for grant in last.values()])
+
+    @rule(worker=WORKERS)
+    def lose_everything(self, worker: str) -> None:
+        """Its answers were lost: two complete lists, a heartbeat apart, name nothing."""
+        self.compare_heartbeat(worker, [])
+        self.pass_time(1.0)
+        self.compare_heartbeat(worker, [])
+
+    @rule(worker=WORKERS, number=NUMBERS, step=st.integers(-1, 2), chunks=st.integers(0, 2))
+    def save(self, worker: str, number: int, step: int, chunks: int) -> None:
+        grant = self.pick(number)
         seq = max(0, (self.model.tasks[grant.task_id].seq or 0) + step)
         output = list(range(seq * 10, seq * 10 + chunks))
         answer = self.say(worker, checkpoints=[checkpoint(grant, seq, seq, output=tuple(output))])
@@ -125,29 +161,35 @@ class LeaseMachine(RuleBasedStateMachine):
         assert _names(answer) == (([], over) if cancelled else (over, []))
 
     @rule(
-        target=grants,
         worker=WORKERS,
-        grant=grants,
-        outcome=st.sampled_from(sorted(REPORTS)),
-        number=st.integers(1, 2),
+        number=NUMBERS,
+        outcome=OUTCOMES,
+        body_number=st.integers(1, 2),
         times=st.sampled_from([1, 1, 2]),
         want=st.integers(0, 2),
         saved=st.booleans(),
     )
     def report(
-        self, worker: str, grant: Grant, outcome: str, number: int, times: int, want: int, saved: bool
-    ) -> Any:
+        self, worker: str, number: int, outcome: str, body_number: int, times: int, want: int, saved: bool
+    ) -> None:
+        grant = self.pick(number)
         seq = (self.model.tasks[grant.task_id].seq or 0) + 1
         last = body(seq, output=(seq,)) if saved else None
-        answer = self.say(worker, results=[REPORTS[outcome](grant, number, checkpoint=last)] * times, want=want)
+        reports = [REPORTS[outcome](grant, body_number, checkpoint=last)] * times
+        answer = self.say(worker, results=reports, want=want)
         lost = []
-        for _ in range(times):
+        for _ in reports:
             if saved:
                 self.model.checkpoint(_fence(grant), seq, [seq])
-            if not self.model.report(_fence(grant), outcome, number if outcome in SPEAKING else None):
+            if not self.model.report(_fence(grant), outcome, body_number if outcome in SPEAKING else None):
                 lost.append((grant.task_id, grant.attempt))
         assert _names(answer) == (lost, [])
-        return multiple(*(self.compare_claim(worker, want, answer) if want else []))
+        if want:
+            self.compare_claim(worker, want, answer)
+
+    @rule(worker=WORKERS, number=NUMBERS, outcome=OUTCOMES)
+    def finish(self, worker: str, number: int, outcome: str) -> None:
+        self.report(worker, number, outcome, body_number=1, times=1, want=0, saved=False)
 
     @rule(worker=WORKERS)
     def goodbye(self, worker: str) -> None:
@@ -158,43 +200,49 @@ class LeaseMachine(RuleBasedStateMachine):
 
     # --- time and the monitor
 
-    @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 2.5, 11.0, 101.0]))
+    @rule(seconds=st.sampled_from([0.5, 5.0, 11.0]))
     def time_passes(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        self.model.now += seconds
-        self.model.wall += seconds
-
-    @rule(seconds=st.sampled_from([-3600.0, 3600.0]))
-    def wall_clock_jumps(self, seconds: float) -> None:
-        self.clock.jump_wall(seconds)
-        self.model.wall += seconds
-
-    @rule()
-    def reclaim_silent(self) -> None:
-        assert self.dispatcher.ledger.reclaim_silent() == sum(map(self.model.lose, self.model.silent()))
-
-    @rule(target=suspicions)
-    def suspect(self) -> Any:
-        """The first half of reclaim_silent; other steps fall between it and the second."""
-        with self.dispatcher.database.read() as tx:
-            rows = tx.silent_workers(before=tx.lease_now - 2.0).fetchall()
-        return multiple(*rows)
-
-    @rule(suspicion=consumes(suspicions))
-    def lose(self, suspicion: tuple[Any, ...]) -> None:
-        worker = suspicion[1]
-        silent = self.model.heard.get(worker, self.model.now) < self.model.now - 2.0
-        taken = self.dispatcher.database.write(partial(self.dispatcher.ledger._lose, suspicion))
-        assert taken == (self.model.lose(worker) if silent else 0)
-
-    @rule()
-    def reclaim_expired(self) -> None:
-        assert self.dispatcher.ledger.reclaim_expired() == self.model.expire()
-
-    @rule()
-    def promote(self) -> None:
+        self.pass_time(seconds)
         self.dispatcher.ledger.promote()
         self.model.promote()
+
+    @rule(seconds=st.sampled_from([-3600.0, 3600.0]), worker=WORKERS)
+    def wall_clock_jumps(self, seconds: float, worker: str) -> None:
+        self.clock.jump_wall(seconds)
+        self.model.wall += seconds
+        self.claim(worker, 1)
+        assert self.dispatcher.ledger.reclaim_silent() == sum(map(self.model.lose, self.model.silent()))
+        assert self.dispatcher.ledger.reclaim_expired() == self.model.expire()
+
+    @rule(survivors=st.sets(WORKERS, max_size=2))
+    def silence(self, survivors: set[str]) -> None:
+        self.pass_time(2.5)
+        for worker in sorted(survivors):
+            self.say(worker)
+        assert self.dispatcher.ledger.reclaim_silent() == sum(map(self.model.lose, self.model.silent()))
+
+    @rule(worker=WORKERS, number=NUMBERS)
+    def word_after_suspicion(self, worker: str, number: int) -> None:
+        """The monitor has looked; before it takes anything back, a worker is heard."""
+        self.pass_time(2.5)
+        with self.dispatcher.database.read() as tx:
+            suspects = tx.silent_workers(before=tx.lease_now - 2.0).fetchall()
+        self.save(worker, number, 1, 0)
+        for suspect in suspects:
+            silent = self.model.heard.get(suspect[1], self.model.now) < self.model.now - 2.0
+            taken = self.dispatcher.database.write(partial(self.dispatcher.ledger._lose, suspect))
+            assert taken == (self.model.lose(suspect[1]) if silent else 0)
+
+    @rule(renewing=st.none() | WORKERS, seconds=st.sampled_from([45.0, 60.0, 101.0]))
+    def leases_run_out(self, renewing: str | None, seconds: float) -> None:
+        """Everybody is heard, but at most one worker says what it holds."""
+        self.pass_time(seconds)
+        for worker in TYPES:
+            if worker == renewing:
+                self.heartbeat(worker, 1.0, [], True)
+            else:
+                self.say(worker)
+        assert self.dispatcher.ledger.reclaim_expired() == self.model.expire()
 
     @rule()
     def restart(self) -> None:
@@ -205,21 +253,18 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_task_stands_where_the_model_says(self) -> None:
-        expected = [
-            (t.id, t.status, t.attempt, t.failures, t.crashes, t.releases, t.seq)
-            for t in self.model.tasks.values()
-        ]
+        tasks = self.model.tasks.values()
+        expected = [(t.id, t.status, t.attempt, t.failures, t.crashes, t.releases, t.seq) for t in tasks]
         assert list(self.reader.execute(STANDING)) == expected
 
     def teardown(self) -> None:
-        if hasattr(self, "dispatcher"):
-            outputs = "SELECT CAST(body AS TEXT) + 0 FROM task_outputs WHERE task_id = ? ORDER BY chunk_index"
-            stored = [[n for (n,) in self.reader.execute(outputs, (i,))] for i in self.model.tasks]
-            self.reader.close()
-            self.dispatcher.close()
-            check_invariants(self.dispatcher.path)
-            self.folder.cleanup()
-            assert stored == [task.output for task in self.model.tasks.values()]
+        outputs = "SELECT CAST(body AS TEXT) + 0 FROM task_outputs WHERE task_id = ? ORDER BY chunk_index"
+        stored = [[n for (n,) in self.reader.execute(outputs, (i,))] for i in self.model.tasks]
+        self.reader.close()
+        self.dispatcher.close()
+        check_invariants(self.dispatcher.path)
+        self.folder.cleanup()
+        assert stored == [task.output for task in self.model.tasks.values()]
 
 
 def _accepted(call: Any) -> bool:

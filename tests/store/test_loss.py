@@ -254,6 +254,16 @@ def test_a_grant_from_before_a_revival_with_another_payload_is_not_readopted(tas
     assert [lost.task_id for lost in answer.lost] == [grant.task_id]
 
 
+def test_a_wall_clock_jump_brings_back_no_grant_from_before_a_revival(tasks: Builder) -> None:
+    grant = _reclaimed_and_cancelled(tasks)
+    tasks.dispatcher.clock.jump_wall(-3600)
+    tasks.revive(grant.task_id, from_scratch=True)
+
+    answer = tasks.hold(holding(grant))
+
+    assert [lost.task_id for lost in answer.lost] == [grant.task_id]
+
+
 def _reclaimed_and_cancelled(tasks: Builder) -> Grant:
     grant = tasks.start("w1", payload={"limit": 1})
     tasks.save(checkpoint(grant, 1, output=("first",)))

@@ -6,11 +6,22 @@ Deliberately naive: no SQL, no batches, no transactions. Pauses are steady (buil
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 PAUSE, TIMEOUT, LEASE, INTERVAL = 10.0, 2.0, 100.0, 1.0
 ENDED = ("completed", "failed", "cancelled")
 Key = tuple[int, int]  # task_id, attempt
+
+
+class End(NamedTuple):
+    lease_id: str
+    outcome: str
+    body: Any
+    counted: int
+    alone: bool
+
+
+NEVER = End("", "", None, 0, False)
 
 
 @dataclass
@@ -34,11 +45,15 @@ class Task:
     missing: float | None = None
     seq: int | None = None
     output: list[int] = field(default_factory=list)
-    history: dict[int, tuple[str, str, Any, int]] = field(default_factory=dict)  # lease_id, outcome, body, counted
+    history: dict[int, End] = field(default_factory=dict)  # by attempt
+    revived: int = 0  # the last attempt before a revival
 
     @property
     def waits(self) -> bool:
         return self.status in ("pending", "scheduled")
+
+    def went_on_without(self, attempt: int) -> bool:
+        return self.status not in ENDED and self.attempt > attempt
 
     def order(self) -> tuple[int, int]:
         return -self.priority, self.id
@@ -74,7 +89,7 @@ class Model:
         return [(task.id, task.attempt) for task in chosen]
 
     def end(self, task: Task, status: str, outcome: str, body: Any = None, counted: int = 0) -> None:
-        task.history[task.attempt] = (task.lease_id, outcome, body, counted)
+        task.history[task.attempt] = End(task.lease_id, outcome, body, counted, task.alone)
         task.status, task.alone, task.running, task.missing = status, False, False, None
         if status == "scheduled":
             task.run_at = self.wall + PAUSE
@@ -97,8 +112,8 @@ class Model:
         """False: lost."""
         task, attempt = self.held(*grant), grant[1]
         if task is None:
-            end = self.tasks[grant[0]].history.get(attempt)
-            return end is not None and end[:2] == (grant[2], outcome) and (outcome == "released" or end[2] == body)
+            end = self.tasks[grant[0]].history.get(attempt, NEVER)
+            return end[:2] == (grant[2], outcome) and (outcome == "released" or end.body == body)
         if outcome == "crashed":
             self.crash(task, outcome, body)
         elif outcome == "failed":
@@ -118,7 +133,7 @@ class Model:
         return task is not None
 
     def is_cancelled(self, task_id: int, attempt: int, lease_id: str) -> bool:
-        return self.tasks[task_id].history.get(attempt, ("", ""))[:2] == (lease_id, "cancelled")
+        return self.tasks[task_id].history.get(attempt, NEVER)[:2] == (lease_id, "cancelled")
 
     def cancel(self, task: Task) -> bool:
         accepted = task.status not in ENDED
@@ -131,7 +146,7 @@ class Model:
     def revive(self, task: Task, from_scratch: bool) -> bool:
         if task.status not in ("failed", "cancelled"):
             return False
-        task.status, task.failures, task.crashes, task.alone = "pending", 0, 0, False
+        task.status, task.failures, task.crashes, task.alone, task.revived = "pending", 0, 0, False, task.attempt
         if from_scratch:
             task.seq, task.output = None, []
         return True
@@ -178,7 +193,7 @@ class Model:
     def _renew_one(
         self, task: Task, attempt: int, lease: str, running: bool, worker: str, lost: list[Key], cancel: list[Key]
     ) -> None:
-        end = task.history.get(attempt, ("", "", None, 0))
+        end = task.history.get(attempt, NEVER)
         if self.held(task.id, attempt, lease):
             mine = task.worker == worker
             news = not mine or task.running != running or task.missing is not None
@@ -186,9 +201,9 @@ class Model:
                 task.expires = self.now + LEASE
             task.missing, task.worker = None, worker
             task.running = running if mine else task.running  # a grant handed over says more the next time
-        elif task.waits and task.alone and task.attempt == attempt and end[:2] == (lease, "reclaimed"):
+        elif task.waits and task.attempt == attempt > task.revived and end[:2] == (lease, "reclaimed"):
             task.status, task.worker, task.missing, task.expires = "in-progress", worker, None, self.now + LEASE
-            task.crashes, task.running, task.alone = max(0, task.crashes - end[3]), running, False
+            task.crashes, task.running, task.alone = task.crashes - end.counted, running, end.alone
             del task.history[attempt]
         else:
             (cancel if self.is_cancelled(task.id, attempt, lease) else lost).append((task.id, attempt))

@@ -21,7 +21,8 @@ from tests.system.support import running, submit
 from worker.cache_manager import Memo
 from worker.channel import Options
 from worker.child_process import Running
-from worker.executor import Executor, UnusableTasks
+from worker.children import UnusableTasks
+from worker.executor import Executor
 from worker.hand import Hand
 from worker.pace import Pace
 
@@ -73,7 +74,7 @@ class Bench:
         return found[0]
 
     def pids(self) -> list[int]:
-        return [child.pid for child in self.executor._children()]
+        return [child.pid for child in self.executor._children]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def example(
     ctx: TaskContext,
     limit: Annotated[int, Meta(ge=0)],
     *,
-    names: list[str] = [],
+    names: list[str] = [],  # noqa: B006
     scale: float = 1.5,
     **more: Any,
 ) -> None:

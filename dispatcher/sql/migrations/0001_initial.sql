@@ -12,6 +12,7 @@ CREATE TABLE tasks (
     run_at           REAL,                               -- when a scheduled task becomes pending
     started_at       REAL,                               -- of the present or last attempt
     finished_at      REAL,
+    revived_at       REAL,
     attempt          INTEGER NOT NULL DEFAULT 0,         -- the present or last one: 1, 2, 3, …
     failures         INTEGER NOT NULL DEFAULT 0,
     crashes          INTEGER NOT NULL DEFAULT 0,         -- in a row, without a newer checkpoint between
@@ -95,6 +96,7 @@ CREATE TABLE attempts (                                  -- ended ones; a runnin
     elapsed_seconds REAL,
     resumed_seq     INTEGER,
     lost_seconds    REAL,
+    alone           INTEGER NOT NULL DEFAULT 0,          -- its grant was of this task alone
     counted         INTEGER NOT NULL DEFAULT 0,          -- reclaimed and counted as a crash
     cached          INTEGER NOT NULL DEFAULT 0,
     error           BLOB,
