@@ -83,9 +83,15 @@ class Batch:
     @property
     def share_done(self) -> float:
         """How much of the work is done, 0 to 1, as of the last look."""
-        tasks = self.follower.tasks
-        done: float = sum(self._weights[task_id] * (task["progress"] or 0.0) for task_id, task in tasks.items())
+        tasks = self.follower.tasks.items()
+        done = sum(self._weights[task_id] * self._progress(task_id, task) for task_id, task in tasks)
         return done / sum(self._weights.values())
+
+    def _progress(self, task_id: int, task: dict[str, Any]) -> float:
+        """A task's progress; one that takes a known time tells it more finely than once a second."""
+        if self._workload.is_timed and task["status"] == TaskStatus.IN_PROGRESS:
+            return min(1.0, float(task["elapsed_seconds"]) / self._weights[task_id])
+        return float(task["progress"] or 0.0)
 
     def running(self) -> list[dict[str, Any]]:
         """The views of the tasks that were in progress at the last look."""

@@ -25,6 +25,8 @@ from analysis.workload import Workload
 
 KINDS: Final = ("paced", "prime", "hash_chain", "sleep")
 SPREAD: Final = 0.4  # tasks of 0.6 to 1.4 times the size, so that not all checkpoints fall together
+_SHIFT_SECONDS: Final = 1.0  # the checkpoint interval
+_GOLDEN: Final = 0.618034  # its multiples fill an interval evenly, however many there are
 _BOUND: Final = ("reclaimed", "released", "crashed")  # how an attempt ends that its worker's end cut short
 
 
@@ -123,11 +125,11 @@ def measure(plan: Plan, on_progress: Callable[[str, float], object]) -> Iterator
 
             tell(0.0)
             with tempfile.TemporaryDirectory(prefix="baton-recovery-") as folder:
-                yield _run(plan, dead, repeat, Path(folder), tell)
+                yield _run(plan, dead, repeat, done, Path(folder), tell)
             done += 1
 
 
-def _run(plan: Plan, dead: int, repeat: int, folder: Path, tell: Callable[[float], object]) -> Run:
+def _run(plan: Plan, dead: int, repeat: int, number: int, folder: Path, tell: Callable[[float], object]) -> Run:
     names = [f"worker-{i}" for i in range(1, plan.workers + 1)]
     spares = [f"spare-{i}" for i in range(1, dead + 1)] if plan.replaced.get(dead) else []
     with contextlib.ExitStack() as stack:
@@ -140,7 +142,7 @@ def _run(plan: Plan, dead: int, repeat: int, folder: Path, tell: Callable[[float
         if plan.type == "prime":  # loads numpy; the others need nothing, and their workers learn no pace
             crew.warm_up(baton, plan.type, plan.size, names)
         batch = Batch(baton, Workload(plan.type, plan.size, plan.tasks, SPREAD), sampling=True)
-        scene = _Scene(plan, baton, batch, dead, spares, through)
+        scene = _Scene(plan, baton, batch, dead, number, spares, through)
         for _ in batch.looks():
             scene.after_look()
             tell(batch.share_done)
@@ -150,10 +152,20 @@ def _run(plan: Plan, dead: int, repeat: int, folder: Path, tell: Callable[[float
 
 
 class _Scene:
-    """A run under way: takes the workers out when it is time, and brings in their replacements."""
+    """A run under way: takes the workers out when it is time, and brings in their replacements.
+
+    `number` counts the runs.
+    """
 
     def __init__(
-        self, plan: Plan, baton: Cluster, batch: Batch, dead: int, spares: list[str], through: dict[str, Line]
+        self,
+        plan: Plan,
+        baton: Cluster,
+        batch: Batch,
+        dead: int,
+        number: int,
+        spares: list[str],
+        through: dict[str, Line],
     ) -> None:
         self.batch = batch
         self.dead = dead
@@ -161,13 +173,15 @@ class _Scene:
         self.victims: list[str] = []
         self.harmed_at: float | None = None
         self.share_done = 0.0
+        self._number = number
+        self._due_at: float | None = None
         self._plan = plan
         self._baton = baton
         self._through = through
 
     def after_look(self) -> None:
         """Do the harm as soon as the batch is far enough."""
-        if self.dead == 0 or self.harmed_at is not None or self.batch.share_done < self._plan.when:
+        if self.dead == 0 or self.harmed_at is not None or not self._is_time():
             return
         self.victims = self._choose()
         self.share_done = self.batch.share_done
@@ -176,6 +190,18 @@ class _Scene:
         self.harmed_at = self.batch.since_start(now)
         for name in self.spares:
             self._baton.start_worker(name, wait=False)
+
+    def _is_time(self) -> bool:
+        """Is the share done, give or take half a second?
+
+        Workers that start together also save together. So that checkpoints are not always met at the
+        same age, the harm comes up to half a second early or late, evenly spread over the runs.
+        """
+        now = self.batch.since_start(time.time())
+        share = self.batch.share_done
+        if self._due_at is None and share + _SHIFT_SECONDS / 2 * share / max(now, 0.1) >= self._plan.when:
+            self._due_at = now + _SHIFT_SECONDS * (self._number * _GOLDEN % 1)
+        return self._due_at is not None and now >= self._due_at
 
     def _choose(self) -> list[str]:
         """Workers in the middle of a task first, those with a checkpoint behind them before the others."""
@@ -218,16 +244,18 @@ def _at_best(plan: Plan, run: Run) -> float:
         left = min(left, crew.usable_cores())
     if run.harmed_at is None:
         return run.seconds
-    work = _work_seconds(plan, run)
-    return min(run.seconds, run.harmed_at + work * (1 - run.share_done) / left)
-
-
-def _work_seconds(plan: Plan, run: Run) -> float:
-    """The work in the batch, in seconds of one worker with a core of its own."""
     if plan.type in ("paced", "sleep"):
-        return plan.size * plan.tasks
-    assert run.harmed_at is not None
-    return run.harmed_at * min(plan.workers, crew.usable_cores()) / run.share_done  # as fast as until then
+        work_left = plan.size * plan.tasks - _worked(run, run.harmed_at)
+    else:  # as fast as until then
+        before = run.harmed_at * min(plan.workers, crew.usable_cores())
+        work_left = before / run.share_done * (1 - run.share_done)
+    return min(run.seconds, run.harmed_at + max(0.0, work_left) / left)
+
+
+def _worked(run: Run, until: float) -> float:
+    """Seconds that all workers together have worked by then, for tasks that do not share cores."""
+    attempts = [attempt for task in run.tasks for attempt in task.attempts if attempt.started_at < until]
+    return sum(min(until, attempt.finished_at or until) - attempt.started_at for attempt in attempts)
 
 
 def _losses(task: TaskRun, victims: list[str], harmed_at: float) -> Iterator[Loss]:

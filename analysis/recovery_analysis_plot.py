@@ -56,7 +56,7 @@ def draw(data: Recovery, folder: Path, shown: int | None = None) -> list[Path]:
 def _time(data: Recovery, folder: Path) -> Picture:
     made, (panel,) = palette.figure()
     panel.axhline(data.baseline, color=GREY, ls="--", label="undisturbed (baseline)")
-    _at_best(data, panel, lambda run: run.at_best_seconds)
+    _at_best(data, panel, lambda run: max(run.at_best_seconds, data.baseline))
     _measured(data, panel, lambda run: run.seconds)
     panel.set_ylim(bottom=0)
     palette.label(panel, "Time of the batch", f"dead workers (of {data.plan.workers})", "time (s)")
@@ -87,8 +87,8 @@ def _overhead(data: Recovery, folder: Path) -> Picture:
 
 def _recovery(data: Recovery, folder: Path) -> Picture:
     made, (panel,) = palette.figure()
-    _each(data, panel, lambda loss: loss.detected_seconds, -0.16, BLUE, "s", "loss noticed")
-    _each(data, panel, lambda loss: loss.resumed_seconds, 0.16, ORANGE, "^", "task goes on elsewhere")
+    _each(data, panel, lambda loss: loss.detected_seconds, -0.2, BLUE, "s", "loss noticed")
+    _each(data, panel, lambda loss: loss.resumed_seconds, 0.2, ORANGE, "^", "task goes on elsewhere")
     if data.plan.kill != "term":
         silence = SETTINGS.heartbeat_timeout_seconds
         panel.axhline(silence, color=GREY, ls="--", label=f"silence until a worker counts as dead ({silence:g} s)")
@@ -188,12 +188,13 @@ def _each(
 ) -> None:
     """A mark for every loss, side by side, and their median as a short bar."""
     levels = [dead for dead in data.levels if data.losses(dead)]
-    width = 0.22 * (min((b - a for a, b in pairwise(levels)), default=1))
+    step = min((b - a for a, b in pairwise(levels)), default=1)
+    width = step * 0.26
     for dead in levels:
         values: Sequence[float] = [v for loss in data.losses(dead) if (v := of(loss)) is not None]
         if not values:
             continue
-        middle = dead + shift * width * 4
+        middle = dead + shift * step
         steps = [(i / max(1, len(values) - 1) - 0.5) * width for i in range(len(values))]
         panel.plot(
             [middle + s for s in steps], values, marker, color=color, ms=5, alpha=0.8, mec="none", label=label

@@ -48,12 +48,13 @@ def _level(data: Recovery, dead: int) -> str:
     more = median(overhead(data, run) for run in runs)
     unavoidable = median(overhead_at_best(data, run) for run in runs)
     places = "others started in their places" if plan.replaced.get(dead) else "nobody took their places"
+    started = " (and starting the others)" if plan.replaced.get(dead) else ""
     return (
         f"{dead} of {plan.workers} workers {WAYS[plan.kill]} "
         f"when {median(r.share_done for r in runs):.0%} was done, "
         f"{places}: {median(r.seconds for r in runs):.1f} s, {more:+.1f} s ({more / data.baseline:+.0%}). "
         f"The missing workers alone explain {unavoidable:.1f} s of that; "
-        f"losing, finding and repeating work {max(0.0, more - unavoidable):.1f} s."
+        f"losing, finding and repeating work{started} {max(0.0, more - unavoidable):.1f} s."
     )
 
 

@@ -45,6 +45,11 @@ class Workload:
         """The task type on the wire."""
         return "paced_chain" if self.kind == "paced" else self.kind
 
+    @property
+    def is_timed(self) -> bool:
+        """Is the size the time in seconds that a task takes?"""
+        return self.kind in ("paced", "sleep")
+
     def submissions(self) -> list[Submission]:
         """The tasks, ready to be submitted."""
         return [Submission(self.type, msgspec.Raw(msgspec.json.encode(body))) for body in self.payloads]

@@ -6,16 +6,17 @@ the rest of its time is lost; a completed task's seconds, resumed ones included,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from dispatcher import checks
 from dispatcher.transaction import Transaction, by_type
 from shared import backoff
 from shared.backoff import Backoff
 from shared.lifecycle import ENDED, Outcome, TaskStatus
-from shared.protocol import Result
+from shared.protocol import CheckpointBody, Refusal, Result
 
 _encode = msgspec.json.Encoder().encode
 _EVENT = {Outcome.FAILED: "fail", Outcome.CRASHED: "crash", Outcome.RECLAIMED: "reclaim"}
@@ -137,23 +138,51 @@ def _message(error: bytes | None) -> str:
     return str(body.get("message", body)) if isinstance(body, dict) else str(body)
 
 
-def complete(tx: Transaction, reports: Mapping[tuple[int, int], Result]) -> set[tuple[int, int]]:
+class Reports:
+    """A message's results, checked and sorted before the writer's thread sees them."""
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self.refused: list[Refusal] = []
+        self.checkpoints: list[tuple[Result, CheckpointBody]] = []
+        self.completed: list[Result] = []  # each grant once …
+        self.repeated: list[Result] = []  # … and what came again of it
+        self.others: list[Result] = []
+        seen: set[tuple[int, int]] = set()
+        for report in results:
+            refusal = checks.result(report)
+            if refusal is not None:
+                self.refused.append(Refusal(report.task_id, report.attempt, refusal.body()["error"]))
+                continue
+            if report.checkpoint is not None:
+                self.checkpoints.append((report, report.checkpoint))
+            if report.outcome != "completed":
+                self.others.append(report)
+            elif (report.task_id, report.attempt) in seen:
+                self.repeated.append(report)
+            else:
+                seen.add((report.task_id, report.attempt))
+                self.completed.append(report)
+        self.rows = [_row(report) for report in self.completed]
+        self.encoded = _encode(self.rows).decode()
+
+
+def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
     """End tasks with their results, as one; returns the (task_id, attempt) whose grant still held."""
-    reported = {grant: _row(report) for grant, report in reports.items()}
-    ended = tx.complete(rows=_encode(list(reported.values())).decode(), now=tx.now).fetchall()
+    ended = tx.complete(rows=reports.encoded, now=tx.now).fetchall()
     if not ended:
         return set()
     won = {(task_id, attempt) for task_id, attempt, *_ in ended}
-    winners = [row for grant, row in reported.items() if grant in won]
-    encoded = _encode(winners).decode()
+    winners, encoded = reports.rows, reports.encoded
+    if len(won) < len(winners):
+        winners = [row for row in winners if row[:2] in won]
+        encoded = _encode(winners).decode()
     tx.record_completed(rows=encoded)
     tx.record_results(rows=encoded)
-    remembered = [task_id for task_id, *_, checkpoint_seq in ended if checkpoint_seq is not None]
+    remembered = [row[0] for row in ended if row[4] is not None]
     if remembered:
         tx.drop_checkpoint(task_id=remembered)
-    resumed = sum(seconds or 0.0 for *_, seconds, _ in ended)
-    tx.work["useful"] += resumed + sum(elapsed for _, _, _, elapsed, *_ in winners)
-    for type, those in by_type((type, task_id) for task_id, _, type, *_ in ended).items():
+    tx.work["useful"] += sum(row[3] or 0.0 for row in ended) + sum(row[3] for row in winners)
+    for type, those in by_type((row[2], row[0]) for row in ended).items():
         tx.moved(type, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
     return won
 

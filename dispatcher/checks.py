@@ -18,6 +18,7 @@ from shared.protocol import (
     DEPTH_MAX,
     ERROR_BYTES_MAX,
     MESSAGE_CHARS_MAX,
+    NULL,
     Checkpoint,
     CheckpointBody,
     Exchange,
@@ -30,18 +31,17 @@ _YEARS_10 = 10 * 365 * 86400.0
 _SECONDS_MAX = 1e10  # of work in one report: over three hundred years is a broken clock
 
 
-def submissions(batch: Sequence[Submission], now: float) -> list[float | None]:
+def submissions(given: Sequence[Submission], now: float, batch: bool) -> list[float | None]:
     """Check each submission; returns when each is to run (Unix seconds, None: at once)."""
-    single = len(batch) == 1
     run_ats: list[float | None] = []
-    for index, submission in enumerate(batch):
+    for index, submission in enumerate(given):
         body = bytes(submission.payload)
         if body != _EMPTY:
-            payload(submission.payload, "payload" if single else f"tasks[{index}].payload")
+            payload(submission.payload, f"tasks[{index}].payload" if batch else "payload")
         if submission.delay_seconds is None and submission.run_at is None:
             run_ats.append(None)
         else:
-            run_ats.append(_run_at(submission, now, "" if single else f"tasks[{index}]."))
+            run_ats.append(_run_at(submission, now, f"tasks[{index}]." if batch else ""))
     return run_ats
 
 
@@ -120,6 +120,9 @@ def checkpoint(report: Checkpoint | CheckpointBody) -> errors.Refused | None:
 
 def result(report: Result) -> errors.Refused | None:
     """Is this result fit to be stored?"""
+    plain = report.outcome == "completed" and report.checkpoint is None and report.result is NULL
+    if plain and 0 <= (report.elapsed_seconds or 0.0) <= _SECONDS_MAX:
+        return None  # the many small ones
     if not 0 <= (report.elapsed_seconds or 0.0) <= _SECONDS_MAX:
         return errors.Invalid("elapsed_seconds is out of range", field="elapsed_seconds")
     if not 0 <= (report.retry_after_seconds or 0.0) <= _YEARS_10:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
 from dispatcher import attempts, checks
-from dispatcher.attempts import Held
+from dispatcher.attempts import Held, Reports
 from dispatcher.registry import Registry, Worker
 from dispatcher.transaction import Transaction, by_type
 from shared.lifecycle import Outcome, TaskStatus
@@ -42,15 +42,17 @@ ANSWER_BYTES = 8 * 1024 * 1024  # bodies in one claim's answer
 _encode = msgspec.json.Encoder().encode
 
 
-class _Claimable(NamedTuple):
-    priority: int
-    task_id: int
-    attempt: int
-    alone: int
-    type: str
-    timeout_seconds: float | None
-    checkpoint_seq: int | None
-    payload: bytes | None
+# A row of `claimable`: (-priority, task_id, attempt, alone, type, timeout_seconds, checkpoint_seq, payload).
+# It sorts by itself into the order of claims, since a task_id comes only once.
+_Claimable = tuple[int, int, int, int, str, float | None, int | None, bytes | None]
+
+
+class Claim(NamedTuple):
+    """What one claim was granted: a lease over tasks, and where some of them resume from."""
+
+    lease_id: str
+    chosen: list[_Claimable]
+    resume_points: dict[int, tuple[Any, ...]]
 
 
 class Leases:
@@ -60,49 +62,53 @@ class Leases:
         self.settings = settings
         self.registry = registry
 
-    def claim(self, tx: Transaction, worker: Worker, want: int) -> list[Grant]:
+    def claim(self, tx: Transaction, worker: Worker, want: int) -> Claim | None:
         """Grant the best eligible tasks, priority first, then the oldest; none to a worker that is gone.
 
         A task that travels alone ends the batch: it is granted by itself or left for the next claim.
         """
         if not self.registry.may_claim(tx, worker):
-            return []
+            return None
         want = min(want, WANT_MAX)
         served = worker.info.types
         waiting = {type for (type,) in tx.pending_types()} | tx.arrivals.keys()
         types = [type for type in waiting if served is None or type in served]
-        queues: list[Any] = [map(_Claimable._make, tx.claimable(type=type, n=want)) for type in types]
-        chosen = _travelling(islice(merge(*queues, key=lambda c: (-c.priority, c.task_id)), want))
+        queues = [tx.claimable(type=type, n=want) for type in types]
+        chosen = _travelling(islice(merge(*queues), want) if len(queues) > 1 else chain(*queues))
         if not chosen:
-            return []
+            return None
+        ids = [candidate[1] for candidate in chosen]
         lease_id = secrets.token_urlsafe(16)  # 128 random bits
         tx.claim(
-            task_ids=_encode([candidate.task_id for candidate in chosen]).decode(),
+            task_ids=_encode(ids).decode(),
             alone=int(len(chosen) == 1),
             worker_key=worker.key,
             lease_id=lease_id,
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
             now=tx.now,
         )
-        for type, ids in by_type((c.type, c.task_id) for c in chosen).items():
-            tx.moved(type, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, ids)
-        return [self._grant(tx, candidate, lease_id) for candidate in chosen]
+        moved = by_type((c[4], c[1]) for c in chosen) if len(types) > 1 else {types[0]: ids}
+        for type, those in moved.items():
+            tx.moved(type, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those)
+        resumed = [candidate[1] for candidate in chosen if candidate[6] is not None]
+        return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed})
 
-    def _grant(self, tx: Transaction, chosen: _Claimable, lease_id: str) -> Grant:
-        checkpoint = None
-        if chosen.checkpoint_seq is not None:
-            seq, state, progress, elapsed, chunks = tx.resume_point(task_id=chosen.task_id)
-            checkpoint = GrantedCheckpoint(seq, msgspec.Raw(state), progress, elapsed, chunks)
-        return Grant(
-            chosen.task_id,
-            chosen.attempt + 1,
-            lease_id,
-            self.settings.lease_seconds,
-            chosen.type,
-            EMPTY_OBJECT if chosen.payload is None else msgspec.Raw(chosen.payload),
-            chosen.timeout_seconds,
-            checkpoint,
-        )
+    def grants(self, claim: Claim) -> list[Grant]:
+        """What the worker gets of a claim that is stored; made outside the writer's thread."""
+        lease_id, seconds = claim.lease_id, self.settings.lease_seconds
+        return [
+            Grant(
+                task_id,
+                attempt + 1,
+                lease_id,
+                seconds,
+                type,
+                EMPTY_OBJECT if payload is None else msgspec.Raw(payload),
+                timeout_seconds,
+                None if checkpoint_seq is None else _resumed(claim.resume_points[task_id]),
+            )
+            for _, task_id, attempt, _, type, timeout_seconds, checkpoint_seq, payload in claim.chosen
+        ]
 
     def renew(self, tx: Transaction, worker: Worker, holding: Sequence[Holding], answer: ExchangeAnswer) -> None:
         """Let the leases run on that a worker's complete list names; reclaim what two lists lacked."""
@@ -221,39 +227,26 @@ class Leases:
 
     # ------------------------------------------------------------------ how attempts end
 
-    def end_attempts(self, tx: Transaction, results: Sequence[Result], answer: ExchangeAnswer) -> None:
-        """Sort a message's results by outcome; the completed ones, often hundreds, go as one."""
-        completed: list[Result] = []
-        for report in results:
-            refusal = checks.result(report)
-            if refusal is not None:
-                answer.refused.append(Refusal(report.task_id, report.attempt, refusal.body()["error"]))
-                continue
-            if report.checkpoint is not None:
-                self._remember(tx, report.task_id, report.attempt, report.lease_id, report.checkpoint)
-            if report.outcome == "completed":
-                completed.append(report)
-                continue
+    def end_attempts(self, tx: Transaction, reports: Reports, answer: ExchangeAnswer) -> None:
+        """End the attempts of a message; the completed ones, often hundreds, go as one."""
+        for report, checkpoint in reports.checkpoints:
+            self._remember(tx, report.task_id, report.attempt, report.lease_id, checkpoint)
+        for report in reports.others:
             held = attempts.find(tx, report.task_id, report.attempt, report.lease_id)
             if held is not None:
                 self._END[report.outcome](self, tx, held, report)
             elif not attempts.is_repeat(tx, report):
                 answer.lost.append(TaskAttempt(report.task_id, report.attempt))
-        if completed:
-            self.complete(tx, completed, answer)
+        if reports.completed:
+            self.complete(tx, reports, answer)
 
-    def complete(self, tx: Transaction, reports: Sequence[Result], answer: ExchangeAnswer) -> None:
+    def complete(self, tx: Transaction, reports: Reports, answer: ExchangeAnswer) -> None:
         """End tasks with their results. A repeat of the report that won is no loss."""
-        first: dict[tuple[int, int], Result] = {}
-        for report in reports:
-            first.setdefault((report.task_id, report.attempt), report)
-        won = attempts.complete(tx, first)
-        if len(won) == len(reports):
-            return
-        for report in reports:
+        won = attempts.complete(tx, reports)
+        unsettled = [] if len(won) == len(reports.completed) else reports.completed
+        for report in [*unsettled, *reports.repeated]:
             grant = report.task_id, report.attempt
-            settled = grant in won and first[grant] is report
-            if not settled and not attempts.is_repeat(tx, report):
+            if (grant not in won or report in reports.repeated) and not attempts.is_repeat(tx, report):
                 answer.lost.append(TaskAttempt(*grant))
 
     def fail(self, tx: Transaction, held: Held, report: Result) -> None:
@@ -348,16 +341,24 @@ def _runs(entry: Holding, task_id: int) -> bool:
     return task_id in entry.running if isinstance(entry.running, list) else entry.running
 
 
+def _resumed(point: tuple[Any, ...]) -> GrantedCheckpoint:
+    seq, state, progress, elapsed_seconds, output_chunks = point
+    return GrantedCheckpoint(seq, msgspec.Raw(state), progress, elapsed_seconds, output_chunks)
+
+
 def _travelling(candidates: Iterable[_Claimable]) -> list[_Claimable]:
     """As many of the candidates, in order, as may travel in one answer."""
     chosen: list[_Claimable] = []
     size = 0
     for candidate in candidates:
-        if chosen and (candidate.alone or size > ANSWER_BYTES):
+        _, _, _, alone, _, _, checkpoint_seq, payload = candidate
+        if chosen and (alone or size > ANSWER_BYTES):
             break
         chosen.append(candidate)
-        size += len(candidate.payload or b"")
-        size += BODY_BYTES_MAX if candidate.checkpoint_seq is not None else 0
-        if candidate.alone:
+        if payload is not None:
+            size += len(payload)
+        if checkpoint_seq is not None:
+            size += BODY_BYTES_MAX  # its state may be as large
+        if alone:
             break
     return chosen

@@ -16,12 +16,12 @@ import msgspec
 from dispatcher import attempts, checks
 from dispatcher import submissions as storage
 from dispatcher.database import Database
-from dispatcher.leases import Leases
+from dispatcher.leases import Claim, Leases
 from dispatcher.registry import Registry, Worker
 from dispatcher.transaction import Transaction, by_type
 from shared import errors
 from shared.lifecycle import ENDED, Outcome, TaskStatus, WorkerState
-from shared.protocol import Exchange, ExchangeAnswer, Refusal, Revival, Submission
+from shared.protocol import INTEGER_MAX, Exchange, ExchangeAnswer, Refusal, Revival, Submission
 from shared.settings import Settings
 
 BITE = 500  # rows in one transaction of a background duty: a few milliseconds of the writer
@@ -39,12 +39,14 @@ class Ledger:
 
     # ------------------------------------------------------------------ clients
 
-    def submit(self, submissions: Sequence[Submission]) -> tuple[list[int], list[TaskStatus], str | None]:
+    def submit(
+        self, submissions: Sequence[Submission], *, batch: bool = True
+    ) -> tuple[list[int], list[TaskStatus], str | None]:
         """Store new tasks, all or none; returns ids and statuses in order, and a warning or None.
 
-        Raises Invalid naming the field (and the index, in a batch), TooLarge, or UnknownType's 422.
+        Raises Invalid or TooLarge naming the field, with its index in a `batch`.
         """
-        run_ats = checks.submissions(submissions, self.database.clock.wall())
+        run_ats = checks.submissions(submissions, self.database.clock.wall(), batch)
 
         def run(tx: Transaction) -> tuple[list[int], list[TaskStatus], str | None]:
             warning = self.registry.unknown_types_warning(tx, {s.type for s in submissions})
@@ -78,7 +80,7 @@ class Ledger:
 
         def run(tx: Transaction) -> None:
             status, type, *_ = self._state(tx, task_id)
-            if tx.revive(task_id=task_id, now=tx.now) is None:
+            if tx.revive(task_id=task_id) is None:
                 raise errors.Conflict(
                     f"task {task_id} is {status}; only failed and cancelled tasks can be revived",
                     status=status,
@@ -97,7 +99,7 @@ class Ledger:
         self.database.write(run)
 
     def _state(self, tx: Transaction, task_id: int) -> tuple[str, str, int, str, int]:
-        row: tuple[str, str, int, str, int] | None = tx.task_state(task_id=task_id)
+        row: tuple[str, str, int, str, int] | None = tx.task_state(task_id=min(task_id, INTEGER_MAX))
         if row is None:
             raise errors.NotFound(f"there is no task {task_id}")
         return row
@@ -112,35 +114,39 @@ class Ledger:
         """
         checks.worker_message(message)
         worker = Worker(message.worker)
+        reports = attempts.Reports(message.results)
+        claims: list[Claim] = []
         wait_seconds = min(message.wait_seconds, self.settings.long_poll_seconds) if message.want else 0.0
 
         def run(tx: Transaction) -> ExchangeAnswer:
             answer = ExchangeAnswer(heartbeat_seconds=self.settings.heartbeat_interval_seconds)
-            answer.refused += refused
+            answer.refused += [*refused, *reports.refused]
             worker.key = self.registry.hear(tx, message.worker)
             if message.holding is not None:
                 self.leases.renew(tx, worker, message.holding, answer)
             for checkpoint in message.checkpoints:
                 self.leases.checkpoint(tx, checkpoint, answer)
             if message.results:
-                self.leases.end_attempts(tx, message.results, answer)
+                self.leases.end_attempts(tx, reports, answer)
             if message.worker.state == "stopped":  # whatever is still held is given back, and counts nothing
                 self.leases.reclaim_all(tx, worker.key, worker.name, "its worker said goodbye", False)
             return answer
 
         def again(tx: Transaction, answer: ExchangeAnswer) -> bool:
-            answer.tasks = self.leases.claim(tx, worker, message.want)
-            return bool(answer.tasks)
+            claim = self.leases.claim(tx, worker, message.want)
+            claims[:] = [] if claim is None else [claim]
+            return claim is not None
 
         if not message.want:
             quick: ExchangeAnswer = self.database.write(run)
             return quick
         types = None if message.worker.types is None else frozenset(message.worker.types)
         answer, waited = self.database.write_and_wait(run, again, wait_seconds, types)
+        final: ExchangeAnswer = answer
+        final.tasks = [grant for claim in claims for grant in self.leases.grants(claim)]
         if not waited:
-            answer.poll_after_seconds = 1.0
-        result: ExchangeAnswer = answer
-        return result
+            final.poll_after_seconds = 1.0
+        return final
 
     # ------------------------------------------------------------------ the monitor's
 

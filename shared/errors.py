@@ -33,7 +33,7 @@ class BatonError(Exception):
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
 
-    def __init__(self, message: str | None = None, **details: Any) -> None:
+    def __init__(self, message: str | None = None, /, **details: Any) -> None:
         self.message = message or inspect.getdoc(type(self)) or self.code
         self.details = details
         super().__init__(self.message)
@@ -155,5 +155,6 @@ def from_body(http_status: int, body: Any) -> BatonError:
     if not isinstance(error, dict):
         family = Refused if http_status < 500 else Unavailable
         return family(f"the server answered {http_status} in a shape that is not Baton's")
-    details = error.get("details") or {}
-    return BY_CODE.get(error.get("code", ""), BatonError)(error.get("message"), **details)
+    details = error.get("details")
+    kind = BY_CODE.get(str(error.get("code")), BatonError)
+    return kind(error.get("message"), **(details if isinstance(details, dict) else {}))

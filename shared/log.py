@@ -88,6 +88,7 @@ class Log:
             }
             line = msgspec.json.encode(record, enc_hook=str).decode()
         try:
-            print(line, file=self.stream, flush=True)
+            self.stream.write(f"{line}\n")  # in one piece: threads share the stream
+            self.stream.flush()
         except (OSError, ValueError):  # whoever read our log is gone, or the disk it goes to is full
             return

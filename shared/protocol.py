@@ -32,7 +32,7 @@ EMPTY_OBJECT: Final = Raw(b"{}")
 
 Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
 WorkerId = Annotated[str, Meta(min_length=1, max_length=100)]
-TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}$")]
+TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}\Z")]
 Tag = Annotated[str, Meta(min_length=1, max_length=64)]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +22,9 @@ from tasks.board import Board
 # when it is due, so that `checkpoint` stays cheap in a tight loop.
 _SMALL_BYTES: Final = 1024
 _OUTPUT_BYTES_AIM: Final = 4 * 1024 * 1024  # so much unsent output goes at once; half of a message
+
+
+Step = TypeVar("Step")
 
 
 class Interrupted(BaseException):
@@ -149,8 +152,8 @@ class TaskContext:
         if due:
             self._flush()
 
-    def resume(self, steps: range, state: dict[str, Any] | None = None) -> Iterator[int]:
-        """Go through `steps`, on from where an earlier attempt was stopped.
+    def resume(self, steps: Sequence[Step], state: dict[str, Any] | None = None) -> Iterator[Step]:
+        """Go through `steps`, a range or any other sequence, on from where an earlier attempt stopped.
 
         `state` is a dict the loop's body works on; it is saved with the position and filled again on
         resuming. Ends politely between two steps when the task is asked to stop.

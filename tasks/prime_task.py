@@ -6,7 +6,7 @@ The algorithms are in sieve.py; here is only what they must remember.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import isqrt
 from typing import Annotated, Any, Final, Literal
 
@@ -16,8 +16,9 @@ from tasks import task
 from tasks.context import TaskContext
 
 Limit = Annotated[int, Meta(ge=0, le=10**12)]
+Numbers = Any  # a list or a numpy array
 # What was found after some number: (last number checked, primes in it, the largest, the primes themselves).
-Stretch = tuple[int, int, int | None, Sequence[int]]
+Stretch = tuple[int, int, int | None, Numbers]
 
 # A number up to 10**12 and its comma take 14 bytes, so that a chunk stays below 1 MiB.
 _CHUNK_NUMBERS: Final = 70_000
@@ -54,8 +55,8 @@ def find_primes(
 
 
 def _steps(
-    state: dict[str, Any], last_checked: int, count: int, largest: int | None, primes: Sequence[int]
-) -> Iterator[tuple[dict[str, Any], Sequence[int] | None]]:
+    state: dict[str, Any], last_checked: int, count: int, largest: int | None, primes: Numbers
+) -> Iterator[tuple[dict[str, Any], Numbers]]:
     """The states and chunks that lead from `state` to the end of a stretch.
 
     A state and its chunk end with the same number, so that a run resumed there repeats and skips none.
@@ -63,12 +64,13 @@ def _steps(
     found = state["primes_found"]
     full = range(_CHUNK_NUMBERS, len(primes), _CHUNK_NUMBERS)
     for end in full:
-        last = primes[end - 1]
+        last = int(primes[end - 1])
         chunk = primes[end - _CHUNK_NUMBERS : end]
         yield {"last_checked": last, "primes_found": found + end, "largest": last}, chunk
     rest = primes[full[-1] if full else 0 :]
     largest = largest or state["largest"]
-    yield {"last_checked": last_checked, "primes_found": found + count, "largest": largest}, rest or None
+    step = {"last_checked": last_checked, "primes_found": found + count, "largest": largest}
+    yield step, rest if len(rest) else None
 
 
 def _by_sieve(low: int, limit: int, listing: bool) -> Iterator[Stretch]:
@@ -79,7 +81,7 @@ def _by_sieve(low: int, limit: int, listing: bool) -> Iterator[Stretch]:
     sieve = Sieve(limit)
     while low < limit:
         low, count, largest = sieve.segment(low)
-        yield low, count, largest, sieve.primes().tolist() if listing else ()
+        yield low, count, largest, sieve.primes() if listing else ()
 
 
 def _by_trial_division(low: int, limit: int, listing: bool) -> Iterator[Stretch]:

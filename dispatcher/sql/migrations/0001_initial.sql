@@ -12,11 +12,11 @@ CREATE TABLE tasks (
     run_at           REAL,                               -- when a scheduled task becomes pending
     started_at       REAL,                               -- of the present or last attempt
     finished_at      REAL,
-    revived_at       REAL,
     attempt          INTEGER NOT NULL DEFAULT 0,         -- the present or last one: 1, 2, 3, …
     failures         INTEGER NOT NULL DEFAULT 0,
     crashes          INTEGER NOT NULL DEFAULT 0,         -- in a row, without a newer checkpoint between
     releases         INTEGER NOT NULL DEFAULT 0,
+    revived_attempt  INTEGER,                            -- the last attempt of the life before
     alone            INTEGER NOT NULL DEFAULT 0,         -- pending: must be granted alone; held: was
     worker_key       INTEGER,                            -- holds it, or held it last
     lease_id         TEXT,

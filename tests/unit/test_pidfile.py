@@ -1,0 +1,46 @@
+"""Records of running processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from shared import pidfile
+
+
+def test_a_record_is_there_while_the_process_runs(tmp_path: Path) -> None:
+    with pidfile.recorded(tmp_path, "worker"):
+        (record,) = (tmp_path / "run").iterdir()
+        pid, started = record.read_text().split()
+
+        assert record.name == f"worker-{os.getpid()}.pid"
+        assert pidfile.alive(int(pid), started)
+
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_pid_given_to_another_process_since_is_not_ours() -> None:
+    assert not pidfile.alive(os.getpid(), "1")
+
+
+def test_a_process_that_ended_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    started = pidfile.start_ticks(child.pid)
+    child.wait()
+
+    assert not pidfile.alive(child.pid, started)
+
+
+def test_a_zombie_is_not_alive() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE)
+    started = pidfile.start_ticks(child.pid)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    assert not pidfile.alive(child.pid, started)
+    child.communicate()
+
+
+def test_no_process_has_pid_zero() -> None:
+    assert not pidfile.alive(0, "")

@@ -1,0 +1,107 @@
+"""Settings: environment over file over default, and every problem named at once."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from shared import settings as settings_module
+from shared.settings import Settings, SettingsProblem, env_text, exit_with_problems, load, markdown_rows
+
+NO_FILE = Path("/nonexistent/.env")
+
+
+def test_without_anything_the_defaults_count() -> None:
+    assert load({}, NO_FILE) == Settings()
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("DISPATCHER_PORT=1\nWORKER_SLOTS=auto\nLEASE_SECONDS=\n")
+
+    settings = load({"DISPATCHER_PORT": "2", "PATH": "/bin"}, file)
+
+    assert (settings.dispatcher_port, settings.worker_slots, settings.lease_seconds) == (2, "auto", 100.0)
+
+
+def test_every_problem_is_named_at_once() -> None:
+    wrong = {"DISPATCHER_PORT": "70000", "DURABILITY": "some", "RETENTION_DAYS": "0", "WORKER_SLOTS": "0"}
+
+    with pytest.raises(SettingsProblem) as problem:
+        load(wrong, NO_FILE)
+
+    lines = str(problem.value).splitlines()
+    assert [line.split("=")[0] for line in lines] == [
+        "DISPATCHER_PORT",
+        "DURABILITY",
+        "RETENTION_DAYS",
+        "WORKER_SLOTS",
+    ]
+    assert "'70000'" in lines[0]
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-1", "soon", "1e999"])
+def test_a_duration_is_a_finite_number_above_zero(text: str) -> None:
+    with pytest.raises(SettingsProblem, match="HEARTBEAT_INTERVAL_SECONDS"):
+        load({"HEARTBEAT_INTERVAL_SECONDS": text}, NO_FILE)
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"HEARTBEAT_TIMEOUT_SECONDS": "1"}, "HEARTBEAT_TIMEOUT_SECONDS=1"),
+        ({"LEASE_SECONDS": "2"}, "LEASE_SECONDS=2"),
+        ({"DISPATCHER_URL": "localhost:5000"}, "DISPATCHER_URL='localhost:5000'"),
+        ({"DATABASE_URL": "postgres://db"}, "DATABASE_URL='postgres://db'"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(environment: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsProblem, match=named):
+        load(environment, NO_FILE)
+
+
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"NAME=\xff\xfe\n")
+
+    with pytest.raises(SettingsProblem, match="cannot be read"):
+        load({}, file)
+
+
+def test_the_generated_file_holds_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(env_text())
+
+    assert load({}, file) == Settings()
+    assert len(markdown_rows()) == len(fields(Settings))
+
+
+def test_every_setting_has_a_help_text() -> None:
+    assert [setting.name for setting in fields(Settings) if not setting.metadata["help"]] == []
+
+
+def test_addresses_follow_from_the_settings(tmp_path: Path) -> None:
+    plain = Settings(dispatcher_port=7000, data_dir=str(tmp_path))
+    given = Settings(dispatcher_url="http://a:1/, http://b:2", database_url="sqlite:////x/y.db")
+
+    assert plain.dispatcher_urls == ["http://127.0.0.1:7000"]
+    assert plain.database_address == f"sqlite:///{tmp_path}/baton.db"
+    assert given.dispatcher_urls == ["http://a:1", "http://b:2"]
+    assert given.database_address == "sqlite:////x/y.db"
+
+
+@pytest.mark.parametrize(("slots", "count"), [("3", 3), ("auto", 6)])
+def test_slots_may_be_one_per_core(monkeypatch: pytest.MonkeyPatch, slots: str, count: int) -> None:
+    monkeypatch.setattr(settings_module.os, "cpu_count", lambda: 6)
+
+    assert Settings(worker_slots=slots).slots == count
+
+
+def test_problems_end_the_program_with_two(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        exit_with_problems(["A=1: no", "B=2: no"])
+
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "setting A=1: no\nsetting B=2: no\n"

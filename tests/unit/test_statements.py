@@ -1,0 +1,65 @@
+"""The SQL of the dispatcher: in one folder, every statement named, explained, valid and used."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import apsw
+import pytest
+
+from dispatcher import migrations, statements
+
+DISPATCHER = Path(statements.__file__).parent
+SOURCES = {file: file.read_text() for file in DISPATCHER.rglob("*.py")}
+TEXT = (statements.SQL / "statements.sql").read_text()
+NAMES = re.findall(r"^-- name: (\w+)", TEXT, re.M)
+# A verb, then its object, in capitals: prose about SQL does not look like that.
+SQL_IN_PYTHON = re.compile(r"\b(SELECT .* FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE)\b")
+
+
+def test_there_is_no_sql_outside_the_sql_folder() -> None:
+    strays = {file.name: found for file, text in SOURCES.items() if (found := SQL_IN_PYTHON.findall(text))}
+
+    assert strays == {}
+
+
+def test_every_statement_has_a_name_of_its_own() -> None:
+    assert len(NAMES) == len(set(NAMES))
+    assert set(statements.load()) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_is_used(name: str) -> None:
+    prefix, _, rest = name.partition("_")
+    built = f'"{rest}"' if prefix == "drop" else None  # prune() builds its names from a list of these
+    used = [
+        text for text in SOURCES.values() if re.search(rf'\.{name}\(|"{name}"', text) or (built and built in text)
+    ]
+
+    assert used
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_fits_the_schema(name: str) -> None:
+    connection = apsw.Connection(":memory:")
+    migrations.apply(connection)
+    sql = TEXT.split(f"-- name: {name}", 1)[1].split("\n", 1)[1].split("-- name:")[0]
+    parameters = dict.fromkeys(re.findall(r"(?<!:):([a-z_]+)", re.sub(r"--[^\n]*", "", sql)))
+
+    connection.execute("EXPLAIN " + re.sub(r"--[^\n]*", "", sql), parameters)
+
+
+def test_a_statement_answers_as_its_suffix_says() -> None:
+    connection = apsw.Connection(":memory:")
+    migrations.apply(connection)
+    run = statements.load()
+
+    last = run["reserve_task_ids"](connection, n=3)
+    added = run["add_tag"](connection, task_id=[1, 2, 3], tag="same")
+    nothing = run["task_state"](connection, task_id=1)
+    changed = run["drop_result"](connection, task_id=1)
+    rows = run["prunable"](connection, before=0, n=1).fetchall()
+
+    assert (last, added, nothing, changed, rows) == (3, [], None, 0, [])
+    assert connection.execute("SELECT COUNT(*) FROM task_tags").get == 3
