@@ -72,7 +72,7 @@ class Batch:
         self._saves: dict[int, dict[int, Save]] = {}
         ids = self._client.submit_many(workload.submissions())["task_ids"]
         self._payloads = dict(zip(ids, workload.payloads, strict=True))
-        self._weights = dict(zip(ids, workload.weights, strict=True))
+        self._weights: dict[int, float] = dict(zip(ids, workload.weights, strict=True))
         self.follower = Follower(self._client, ids)
         self._began = _seconds(self._client.task(ids[0])["created_at"])
 

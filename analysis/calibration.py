@@ -24,6 +24,9 @@ from shared.protocol import Checkpoint, Exchange, ExchangeAnswer, Grant, Holding
 
 CONNECTIONS: Final = 64
 _SYNCS: Final = 40
+_HEAD: Final = (
+    b"POST /exchange HTTP/1.1\r\nHost: baton\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(ExchangeAnswer).decode
 
@@ -111,8 +114,7 @@ class _Callers:
         """Send all, then read all: so many requests are under way at once."""
         for connection, message in zip(self._sockets, messages, strict=True):
             body = _encode(message)
-            head = f"POST /exchange HTTP/1.1\r\nHost: baton\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-            connection.sendall(f"{head}\r\n\r\n".encode() + body)
+            connection.sendall(_HEAD % len(body) + body)
         return [_decode(_body(connection)) for connection in self._sockets]
 
 

@@ -34,7 +34,7 @@ class Workload:
     def __init__(self, kind: str, size: float | None, count: int, spread: float = 0.0) -> None:
         self.kind = kind
         self.size = SIZES[kind] if size is None else size
-        self.weights = [self.size] * count  # the size of each task
+        self.weights: list[float] = [self.size] * count  # the size of each task
         if spread and count > 1:
             self.weights = [self.size * (1 - spread + 2 * spread * i / (count - 1)) for i in range(count)]
             random.Random(1).shuffle(self.weights)

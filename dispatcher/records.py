@@ -68,8 +68,7 @@ class Records:
             "n": wanted.limit + 1,
         }
         with self.database.read() as tx:
-            rows = tx.task_ids(**query) if wanted.tag is None else tx.task_ids_with_tag(tag=wanted.tag, **query)
-            ids = [task_id for (task_id,) in rows]
+            ids = [task_id for (task_id,) in _matching(tx, wanted, query)]
             views: list[TaskView] = []
             size = 0
             for task_id in ids[: wanted.limit]:
@@ -148,6 +147,15 @@ class Records:
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "version": self.version,
         }
+
+
+def _matching(tx: Transaction, wanted: TaskFilter, query: dict[str, Any]) -> Any:
+    """The statement whose index fits the filter: rare statuses must not mean a walk over millions."""
+    if wanted.tag is not None:
+        return tx.task_ids_with_tag(tag=wanted.tag, **query)
+    rare = {"failed": "dead", "cancelled": "dead", "in-progress": "held", "scheduled": "due"}
+    statement = f"task_ids_{rare[wanted.status]}" if wanted.status in rare else "task_ids"
+    return getattr(tx, statement)(**query)
 
 
 def _iso(seconds: float | None) -> str | None:

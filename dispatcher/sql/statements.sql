@@ -194,7 +194,7 @@ SELECT task_id, attempt, lease_id FROM tasks
 -- name: expired_leases
 -- Grants whose lease is over although their worker lives.
 SELECT t.task_id, t.attempt, t.lease_id FROM tasks t
- WHERE t.status = 'in-progress' AND t.lease_expires_at < :lease_now ORDER BY t.task_id LIMIT :n;
+ WHERE t.status = 'in-progress' AND t.lease_expires_at < :lease_now ORDER BY +t.task_id LIMIT :n;
 
 -- ---------------------------------------------------------------- promote, cancel, revive, prune
 
@@ -347,6 +347,27 @@ SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.
 SELECT task_id FROM tasks
  WHERE task_id < :after AND (:status IS NULL OR status = :status) AND (:type IS NULL OR type = :type)
  ORDER BY task_id DESC LIMIT :n;
+
+-- name: task_ids_dead
+-- The same for dead letters, which may be few among millions: the literals let their own index be used.
+SELECT task_id FROM tasks
+ WHERE status IN ('failed', 'cancelled') AND status = :status AND task_id < :after
+   AND (:type IS NULL OR type = :type)
+ ORDER BY task_id DESC LIMIT :n;
+
+-- name: task_ids_held
+-- The same for what runs now; a + keeps SQLite from walking the whole table in the order of ids.
+SELECT task_id FROM tasks
+ WHERE status = 'in-progress' AND :status = 'in-progress' AND +task_id < :after
+   AND (:type IS NULL OR type = :type)
+ ORDER BY +task_id DESC LIMIT :n;
+
+-- name: task_ids_due
+-- The same for what waits for its time.
+SELECT task_id FROM tasks
+ WHERE status = 'scheduled' AND :status = 'scheduled' AND +task_id < :after
+   AND (:type IS NULL OR type = :type)
+ ORDER BY +task_id DESC LIMIT :n;
 
 -- name: task_ids_with_tag
 SELECT t.task_id FROM task_tags g JOIN tasks t ON t.task_id = g.task_id

@@ -45,6 +45,7 @@ INSERT INTO sqlite_sequence (name, seq) VALUES ('tasks', 0);
 CREATE INDEX tasks_claimable ON tasks (type, priority DESC, task_id) WHERE status = 'pending';
 CREATE INDEX tasks_due ON tasks (run_at) WHERE status = 'scheduled';
 CREATE INDEX tasks_held ON tasks (worker_key) WHERE status = 'in-progress';
+CREATE INDEX tasks_dead ON tasks (status, task_id) WHERE status IN ('failed', 'cancelled');
 CREATE INDEX tasks_ended ON tasks (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE task_payloads (                             -- absent: {}

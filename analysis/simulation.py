@@ -1,0 +1,313 @@
+"""The scale model: a fleet of simulated workers on the real ledger under virtual time.
+
+The dispatcher is one server with one queue: it takes what waits, up to a group commit's worth, and is
+busy for as long as the messages cost; the real ledger decides what comes of them. virtual.py has the
+dispatcher, fleet.py the workers, simulate.py the command.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+from msgspec import Struct
+
+from analysis.calibration import Costs
+from analysis.fleet import TYPE, Conditions, Message, Simulated, Tally, next_beat
+from analysis.virtual import VirtualDispatcher
+from dispatcher.database import GROUP_MAX
+from shared.client import ANSWER_SECONDS
+from shared.protocol import BATCH_MAX, Submission
+from shared.settings import Settings
+
+_MEASURE_FROM: Final = 5.0  # seconds until the fleet has swung in
+
+
+class Outcome(Struct):
+    """What a fleet of this size came to; times in seconds. None: it did not happen."""
+
+    workers: int
+    seconds: float
+    messages_per_second: float
+    load: float
+    backlog: int
+    gap_p99: float
+    delay_median: float
+    delay_p99: float
+    deaths: int
+    detection_median: float | None
+    false_deaths: int
+    timeouts: int
+    lost_per_death: float | None
+    lost_to_deaths: float
+    lost_by_mistake: float
+    idle: float
+    completed: int
+    ledger_seconds: float
+    look_seconds: float
+    real_seconds: float
+
+
+class Simulation:
+    """One fleet. `tell(share)` hears how much of the virtual time has passed."""
+
+    def __init__(self, workers: int, conditions: Conditions, costs: Costs, seed: int = 1) -> None:
+        self.workers = workers
+        self.conditions = conditions
+        self.costs = {
+            "heartbeat": costs.heartbeat_seconds,
+            "checkpoint": costs.checkpoint_seconds,
+            "work": costs.work_seconds,
+        }
+        self.commit_seconds = costs.commit_seconds
+        self.tally = Tally(_MEASURE_FROM)
+        self._random = random.Random(seed)
+        self._names: dict[str, Simulated] = {}
+        self._born = 0
+        self._events: list[tuple[float, int, Callable[[float, Any], None], Any]] = []
+        self._number = 0
+        self._queue: deque[Message] = deque()
+        self._busy_seconds = 0.0
+        self._served = 0
+
+    def run(self, seconds: float, tell: Callable[[float], object] = lambda share: None) -> Outcome:
+        """Simulate so many seconds after the start."""
+        began = perf_counter()
+        until = _MEASURE_FROM + seconds
+        settings = replace(
+            Settings(),
+            heartbeat_interval_seconds=self.conditions.heartbeat_seconds,
+            heartbeat_timeout_seconds=self.conditions.timeout_seconds,
+        )
+        with tempfile.TemporaryDirectory(prefix="baton-simulation-") as folder:
+            self._dispatcher = VirtualDispatcher(Path(folder), settings, self._on_event)
+            try:
+                self._populate(seconds)
+                self._serve_until(until, tell)
+            finally:
+                self._dispatcher.close()
+        return self._outcome(seconds, perf_counter() - began)
+
+    # --- the start: everybody registered and at work, at no cost
+
+    def _populate(self, seconds: float) -> None:
+        conditions = self.conditions
+        turnover = (
+            2 + (seconds + _MEASURE_FROM) * (1 / conditions.task_seconds + 1 / conditions.lifetime_seconds) * 2
+        )
+        left = int(self.workers * turnover) + 100
+        while left > 0:
+            batch = min(left, BATCH_MAX)
+            self._dispatcher.ledger.submit([Submission(TYPE, crash_limit=1000)] * batch)
+            left -= batch
+        newcomers = [self._newcomer() for _ in range(self.workers)]
+        for first in range(0, len(newcomers), GROUP_MAX):
+            group = [worker.ask(0.0) for worker in newcomers[first : first + GROUP_MAX]]
+            answers = self._dispatcher.serve([message.body for message in group])
+            for message, answer in zip(group, answers, strict=True):
+                worker = message.sender
+                worker.work = None
+                worker.take(answer.tasks[0], 0.0, conditions)
+                worker.done_at *= self._random.random()  # in the middle of things, not all at the beginning
+                self._at(worker.done_at, self._on_done, worker)
+                self._at(self._random.random() * conditions.heartbeat_seconds, self._on_beat, worker)
+        self._dispatcher.ledger_seconds = 0.0
+
+    def _newcomer(self) -> Simulated:
+        self._born += 1
+        worker = Simulated(f"simulated-{self._born}")
+        self._names[worker.info.worker_id] = worker
+        return worker
+
+    # --- the server
+
+    def _serve_until(self, until: float, tell: Callable[[float], object]) -> None:
+        now = 0.0
+        clock = self._dispatcher.clock
+        told = 0.0
+        while now < until:
+            self._happen(now)
+            clock.now = now
+            if self._dispatcher.next_duty_at <= now:
+                self._dispatcher.run_duties()
+            if not self._queue:
+                now = min(until, self._dispatcher.next_duty_at, self._events[0][0] if self._events else until)
+                continue
+            now = self._serve(now)
+            if now - told > 0.2:
+                told = now
+                tell(min(1.0, now / until))
+        self._happen(until)
+        self._close_accounts(until)
+
+    def _serve(self, now: float) -> float:
+        """Take a group from the queue; returns when it is answered."""
+        group = [self._queue.popleft() for _ in range(min(GROUP_MAX, len(self._queue)))]
+        answers = self._dispatcher.serve([message.body for message in group])
+        busy = sum(self.costs[message.kind] for message in group) + self.commit_seconds
+        if now >= _MEASURE_FROM:
+            self._busy_seconds += busy
+            self._served += len(group)
+        for message, answer in zip(group, answers, strict=True):
+            worker = message.sender
+            if worker.heard_at is not None:
+                self.tally.add(now, self.tally.gaps, now - worker.heard_at)
+            worker.heard_at = now
+            self._at(now + busy + self.conditions.network_seconds, self._on_answer, (message, answer))
+        return now + busy
+
+    def _on_event(self, event: str, facts: dict[str, Any]) -> None:
+        if event == "worker_silent":
+            now, worker = self._dispatcher.clock.now, self._names[facts["worker_id"]]
+            if worker.died_at is None:
+                self.tally.count(now, "false deaths")
+            elif worker.died_at >= _MEASURE_FROM:
+                self.tally.detections.append(now - worker.died_at)
+
+    # --- the workers
+
+    def _at(self, time: float, happen: Callable[[float, Any], None], what: Any) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (time, self._number, happen, what))
+
+    def _happen(self, now: float) -> None:
+        """Everything that happens up to now, in its order."""
+        while self._events and self._events[0][0] <= now:
+            time, _, happen, what = heapq.heappop(self._events)
+            happen(time, what)
+
+    def _send(self, message: Message) -> None:
+        """Into the queue; what is not answered in time is sent again, and still costs its time."""
+        arrives = message.sent_at + self.conditions.network_seconds
+        self._at(arrives, lambda _, message: self._queue.append(message), message)
+        self._at(message.sent_at + ANSWER_SECONDS, self._on_timeout, message)
+
+    def _on_beat(self, now: float, worker: Simulated) -> None:
+        if worker.died_at is not None:
+            return
+        span = self.conditions.heartbeat_seconds / self.conditions.lifetime_seconds
+        if self._random.random() < span:  # it dies now and then, at the rate that its lifetime says
+            self._die(now, worker)
+            return
+        self._send(worker.heartbeat(now, self.conditions))
+
+    def _on_done(self, now: float, worker: Simulated) -> None:
+        if worker.died_at is None and worker.grant is not None and worker.done_at == now:
+            self.tally.spend(worker.started_at, now, "worked")
+            worker.finish(now)
+            self._send(worker.ask(now))
+
+    def _on_answer(self, now: float, what: tuple[Message, Any]) -> None:
+        message, answer = what
+        worker = message.sender
+        if worker.died_at is not None:
+            return
+        if message is worker.beat:
+            worker.beat = None
+            if message.saved_at is not None and worker.grant is not None:
+                worker.saved_at = max(worker.saved_at, message.saved_at)
+            self._at(next_beat(self._random, now, self.conditions), self._on_beat, worker)
+            self._forget_lost(now, worker, answer)
+        elif message is worker.work:
+            worker.work = None
+            self._begin(now, worker, answer)
+
+    def _forget_lost(self, now: float, worker: Simulated, answer: Any) -> None:
+        if worker.lose(answer):
+            self.tally.count(now, "grants lost by mistake")
+            self.tally.spend(worker.started_at, now, "worked")
+            self.tally.spend(worker.saved_at, now, "lost by mistake")
+            worker.asked_at = now
+            if worker.work is None:
+                self._send(worker.ask(now))
+
+    def _begin(self, now: float, worker: Simulated, answer: Any) -> None:
+        if worker.result is not None:
+            self.tally.count(now, "results refused" if answer.lost else "completed")
+        worker.result = None
+        if not answer.tasks:
+            self._at(now + 1.0, self._on_ask_again, worker)
+            return
+        self.tally.add(now, self.tally.delays, now - worker.asked_at)
+        self.tally.spend(worker.asked_at, now, "idle")
+        worker.take(answer.tasks[0], now, self.conditions)
+        self._at(worker.done_at, self._on_done, worker)
+
+    def _on_ask_again(self, now: float, worker: Simulated) -> None:
+        if worker.died_at is None and worker.grant is None and worker.work is None:
+            self._send(worker.ask(now))
+
+    def _on_timeout(self, now: float, message: Message) -> None:
+        worker = message.sender
+        if worker.died_at is not None or message not in (worker.beat, worker.work):
+            return
+        self.tally.count(now, "timeouts")
+        pause = self._random.uniform(0.5, 1.0)
+        if message is worker.beat:
+            worker.beat = None
+            self._at(now + pause, self._on_beat, worker)
+        else:
+            worker.work = None
+            self._at(now + pause, self._on_ask_again, worker)
+
+    def _die(self, now: float, worker: Simulated) -> None:
+        worker.died_at = now
+        self.tally.count(now, "deaths")
+        if worker.grant is not None:
+            self.tally.spend(worker.started_at, now, "worked")
+            self.tally.spend(worker.saved_at, now, "lost to deaths")
+        self._at(now + self.conditions.absence_seconds, self._on_birth, None)
+
+    def _on_birth(self, now: float, _: None) -> None:
+        worker = self._newcomer()
+        worker.asked_at = now
+        self._send(worker.ask(now))
+        self._send(worker.heartbeat(now, self.conditions))
+
+    # --- the result
+
+    def _close_accounts(self, now: float) -> None:
+        for worker in self._names.values():
+            if worker.died_at is None:
+                since, what = (worker.started_at, "worked") if worker.grant else (worker.asked_at, "idle")
+                self.tally.spend(since, now, what)
+
+    def _outcome(self, seconds: float, real_seconds: float) -> Outcome:
+        tally = self.tally
+        total = self.workers * seconds
+        deaths = tally.events["deaths"]
+        looks = self._dispatcher.duty_seconds["reclaim_silent"]
+        return Outcome(
+            workers=self.workers,
+            seconds=seconds,
+            messages_per_second=self._served / seconds,
+            load=self._busy_seconds / seconds,
+            backlog=len(self._queue),
+            gap_p99=_percentile(tally.gaps, 99),
+            delay_median=_percentile(tally.delays, 50),
+            delay_p99=_percentile(tally.delays, 99),
+            deaths=deaths,
+            detection_median=_percentile(tally.detections, 50) if tally.detections else None,
+            false_deaths=tally.events["false deaths"],
+            timeouts=tally.events["timeouts"],
+            lost_per_death=tally.seconds["lost to deaths"] / deaths if deaths else None,
+            lost_to_deaths=tally.seconds["lost to deaths"] / total,
+            lost_by_mistake=tally.seconds["lost by mistake"] / total,
+            idle=tally.seconds["idle"] / total,
+            completed=tally.events["completed"],
+            ledger_seconds=self._dispatcher.ledger_seconds / max(1, self._served),
+            look_seconds=_percentile(looks, 50),
+            real_seconds=real_seconds,
+        )
+
+
+def _percentile(values: list[float], share: float) -> float:
+    return float(np.percentile(values, share)) if values else float("nan")
