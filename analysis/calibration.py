@@ -7,6 +7,7 @@ processor time: what other programs take meanwhile does not count.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import tempfile
 import time
@@ -23,6 +24,8 @@ from analysis.cluster import Cluster, cluster
 from shared.protocol import Checkpoint, Exchange, ExchangeAnswer, Grant, Holding, Result, Submission, WorkerInfo
 
 CONNECTIONS: Final = 64
+CONNECTIONS_TRIED: Final = 4000
+_ANSWER_SECONDS: Final = 3.0  # /health takes a millisecond
 _SYNCS: Final = 40
 _HEAD: Final = (
     b"POST /exchange HTTP/1.1\r\nHost: baton\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -39,6 +42,8 @@ class Costs(Struct):
     work_seconds: float  # a result in, the next task out
     commit_seconds: float
     source: str = "measured"
+    connections: int | None = None  # open ones that were answered; None: not tried
+    connections_end: bool = False  # was there one that was not?
 
 
 def calibrate(seconds: float = 1.0) -> Costs:
@@ -54,7 +59,30 @@ def calibrate(seconds: float = 1.0) -> Costs:
                 work = with_workers.measure(with_workers.work, seconds)
             finally:
                 with_workers.close()
-    return Costs(beat, save, work, commit)
+            answered, ended = _count_connections(baton.port)
+    return Costs(beat, save, work, commit, connections=answered, connections_end=ended)
+
+
+def _count_connections(port: int) -> tuple[int, bool]:
+    """How many connections can be open and answered at once, and whether the next one was not.
+
+    Tried up to a few thousand, or what this process may open itself.
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100
+    opened: list[socket.socket] = []
+    try:
+        for _ in range(min(CONNECTIONS_TRIED, allowed)):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_SECONDS)
+            opened.append(connection)
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: baton\r\n\r\n")
+            if not connection.recv(4096):
+                return len(opened) - 1, True
+        return len(opened), False
+    except OSError:
+        return len(opened) - 1, True
+    finally:
+        for connection in opened:
+            connection.close()
 
 
 class _Callers:

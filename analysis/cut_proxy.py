@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Coroutine, Iterator
+from typing import Any, Final
 
 _BYTES: Final = 65536
 _HOST: Final = "127.0.0.1"
@@ -23,6 +23,7 @@ class Line:
         self._target_port = target_port
         self._whole = True
         self._pumps: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self.port = 0
 
     @property
@@ -41,6 +42,7 @@ class Line:
         return server
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         if not self._whole:
             self._keep(self._swallow(reader))
             return
@@ -49,11 +51,17 @@ class Line:
         except OSError:
             writer.close()
             return
+        self._writers.append(target_writer)
         self._keep(self._pump(reader, target_writer))
         self._keep(self._pump(target_reader, writer))
 
-    def _keep(self, work: asyncio.Future[None] | object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def hang_up(self) -> None:
+        """Close all connections, for the end."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._pumps.add(task)
         task.add_done_callback(self._pumps.discard)
 
@@ -87,6 +95,8 @@ def lines(names: list[str], target_port: int) -> Iterator[dict[str, Line]]:
     async def close_all() -> None:
         for server in servers:
             server.close()
+        for line in made.values():
+            line.hang_up()
         others = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
         for task in others:
             task.cancel()

@@ -8,7 +8,7 @@ simulation.py moves the time.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, Final
 
 import msgspec
@@ -40,7 +40,9 @@ class Tally(Struct):
     delays: list[float] = field(default_factory=list)  # from asking for a task to having it
     detections: list[float] = field(default_factory=list)  # from a death to its detection
     events: Counter[str] = field(default_factory=Counter)  # deaths, false deaths, timeouts, …
-    seconds: Counter[str] = field(default_factory=Counter)  # worked, idle, lost by deaths, lost by mistake
+    seconds: defaultdict[str, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )  # worked, idle, lost by deaths, lost by mistake
 
     def add(self, now: float, values: list[float], value: float) -> None:
         """Note a value, if it is time to measure."""

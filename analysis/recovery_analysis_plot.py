@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 import click
 from matplotlib.axes import Axes
 from rich.console import Console
+
+if not __package__:  # started as a file, not with -m
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis import console as screen
 from analysis import gantt, palette, report, results

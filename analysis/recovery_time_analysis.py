@@ -7,11 +7,15 @@ of its own, checks every answer, and leaves JSON, PNG and an HTML page under ana
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
 import click
 from rich.console import Console
+
+if not __package__:  # started as a file, not with -m
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis import console as screen
 from analysis import results

@@ -17,11 +17,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-import numpy as np
-from msgspec import Struct
-
 from analysis.calibration import Costs
 from analysis.fleet import TYPE, Conditions, Message, Simulated, Tally, next_beat
+from analysis.simulation_outcome import Outcome, Served, sum_up
 from analysis.virtual import VirtualDispatcher
 from dispatcher.database import GROUP_MAX
 from shared.client import ANSWER_SECONDS
@@ -29,31 +27,6 @@ from shared.protocol import BATCH_MAX, Submission
 from shared.settings import Settings
 
 _MEASURE_FROM: Final = 5.0  # seconds until the fleet has swung in
-
-
-class Outcome(Struct):
-    """What a fleet of this size came to; times in seconds. None: it did not happen."""
-
-    workers: int
-    seconds: float
-    messages_per_second: float
-    load: float
-    backlog: int
-    gap_p99: float
-    delay_median: float
-    delay_p99: float
-    deaths: int
-    detection_median: float | None
-    false_deaths: int
-    timeouts: int
-    lost_per_death: float | None
-    lost_to_deaths: float
-    lost_by_mistake: float
-    idle: float
-    completed: int
-    ledger_seconds: float
-    look_seconds: float
-    real_seconds: float
 
 
 class Simulation:
@@ -75,8 +48,10 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[float, Any], None], Any]] = []
         self._number = 0
         self._queue: deque[Message] = deque()
-        self._busy_seconds = 0.0
-        self._served = 0
+        self._served = Served()
+        self._all_served = 0
+        self._found_silent = 0
+        self._free_at = -1.0  # when the group before was answered
 
     def run(self, seconds: float, tell: Callable[[float], object] = lambda share: None) -> Outcome:
         """Simulate so many seconds after the start."""
@@ -94,7 +69,12 @@ class Simulation:
                 self._serve_until(until, tell)
             finally:
                 self._dispatcher.close()
-        return self._outcome(seconds, perf_counter() - began)
+        self._served.backlog = len(self._queue)
+        per_message = self._dispatcher.ledger_seconds / max(1, self._all_served)
+        looks = self._dispatcher.duty_seconds["reclaim_silent"]
+        outcome = sum_up(self.workers, seconds, self.tally, self._served, per_message, looks)
+        outcome.real_seconds = perf_counter() - began
+        return outcome
 
     # --- the start: everybody registered and at work, at no cost
 
@@ -108,7 +88,7 @@ class Simulation:
             batch = min(left, BATCH_MAX)
             self._dispatcher.ledger.submit([Submission(TYPE, crash_limit=1000)] * batch)
             left -= batch
-        newcomers = [self._newcomer() for _ in range(self.workers)]
+        newcomers = [self._newcomer(0.0) for _ in range(self.workers)]
         for first in range(0, len(newcomers), GROUP_MAX):
             group = [worker.ask(0.0) for worker in newcomers[first : first + GROUP_MAX]]
             answers = self._dispatcher.serve([message.body for message in group])
@@ -121,10 +101,12 @@ class Simulation:
                 self._at(self._random.random() * conditions.heartbeat_seconds, self._on_beat, worker)
         self._dispatcher.ledger_seconds = 0.0
 
-    def _newcomer(self) -> Simulated:
+    def _newcomer(self, now: float) -> Simulated:
         self._born += 1
         worker = Simulated(f"simulated-{self._born}")
         self._names[worker.info.worker_id] = worker
+        life = self._random.expovariate(1 / self.conditions.lifetime_seconds)
+        self._at(now + life, self._on_death, worker)
         return worker
 
     # --- the server
@@ -137,7 +119,7 @@ class Simulation:
             self._happen(now)
             clock.now = now
             if self._dispatcher.next_duty_at <= now:
-                self._dispatcher.run_duties()
+                now += self._run_duties(now)
             if not self._queue:
                 now = min(until, self._dispatcher.next_duty_at, self._events[0][0] if self._events else until)
                 continue
@@ -148,24 +130,38 @@ class Simulation:
         self._happen(until)
         self._close_accounts(until)
 
+    def _run_duties(self, now: float) -> float:
+        """Returns how long they kept the dispatcher busy."""
+        found = self._found_silent
+        self._dispatcher.run_duties()
+        busy = (self._found_silent - found) * self.costs["work"]
+        if now >= _MEASURE_FROM:
+            self._served.busy_seconds += busy
+        return busy
+
     def _serve(self, now: float) -> float:
         """Take a group from the queue; returns when it is answered."""
         group = [self._queue.popleft() for _ in range(min(GROUP_MAX, len(self._queue)))]
         answers = self._dispatcher.serve([message.body for message in group])
-        busy = sum(self.costs[message.kind] for message in group) + self.commit_seconds
+        busy = sum(self.costs[message.kind] for message in group)
+        # While a commit reaches the disk, the next messages are prepared.
+        takes = max(busy, self.commit_seconds) if now <= self._free_at else busy + self.commit_seconds
+        self._free_at = now + takes
+        self._all_served += len(group)
         if now >= _MEASURE_FROM:
-            self._busy_seconds += busy
-            self._served += len(group)
+            self._served.busy_seconds += busy
+            self._served.messages += len(group)
         for message, answer in zip(group, answers, strict=True):
             worker = message.sender
             if worker.heard_at is not None:
                 self.tally.add(now, self.tally.gaps, now - worker.heard_at)
             worker.heard_at = now
-            self._at(now + busy + self.conditions.network_seconds, self._on_answer, (message, answer))
-        return now + busy
+            self._at(now + takes + self.conditions.network_seconds, self._on_answer, (message, answer))
+        return now + takes
 
     def _on_event(self, event: str, facts: dict[str, Any]) -> None:
         if event == "worker_silent":
+            self._found_silent += 1
             now, worker = self._dispatcher.clock.now, self._names[facts["worker_id"]]
             if worker.died_at is None:
                 self.tally.count(now, "false deaths")
@@ -191,13 +187,8 @@ class Simulation:
         self._at(message.sent_at + ANSWER_SECONDS, self._on_timeout, message)
 
     def _on_beat(self, now: float, worker: Simulated) -> None:
-        if worker.died_at is not None:
-            return
-        span = self.conditions.heartbeat_seconds / self.conditions.lifetime_seconds
-        if self._random.random() < span:  # it dies now and then, at the rate that its lifetime says
-            self._die(now, worker)
-            return
-        self._send(worker.heartbeat(now, self.conditions))
+        if worker.died_at is None:
+            self._send(worker.heartbeat(now, self.conditions))
 
     def _on_done(self, now: float, worker: Simulated) -> None:
         if worker.died_at is None and worker.grant is not None and worker.done_at == now:
@@ -258,7 +249,7 @@ class Simulation:
             worker.work = None
             self._at(now + pause, self._on_ask_again, worker)
 
-    def _die(self, now: float, worker: Simulated) -> None:
+    def _on_death(self, now: float, worker: Simulated) -> None:
         worker.died_at = now
         self.tally.count(now, "deaths")
         if worker.grant is not None:
@@ -267,47 +258,13 @@ class Simulation:
         self._at(now + self.conditions.absence_seconds, self._on_birth, None)
 
     def _on_birth(self, now: float, _: None) -> None:
-        worker = self._newcomer()
+        worker = self._newcomer(now)
         worker.asked_at = now
         self._send(worker.ask(now))
         self._send(worker.heartbeat(now, self.conditions))
-
-    # --- the result
 
     def _close_accounts(self, now: float) -> None:
         for worker in self._names.values():
             if worker.died_at is None:
                 since, what = (worker.started_at, "worked") if worker.grant else (worker.asked_at, "idle")
                 self.tally.spend(since, now, what)
-
-    def _outcome(self, seconds: float, real_seconds: float) -> Outcome:
-        tally = self.tally
-        total = self.workers * seconds
-        deaths = tally.events["deaths"]
-        looks = self._dispatcher.duty_seconds["reclaim_silent"]
-        return Outcome(
-            workers=self.workers,
-            seconds=seconds,
-            messages_per_second=self._served / seconds,
-            load=self._busy_seconds / seconds,
-            backlog=len(self._queue),
-            gap_p99=_percentile(tally.gaps, 99),
-            delay_median=_percentile(tally.delays, 50),
-            delay_p99=_percentile(tally.delays, 99),
-            deaths=deaths,
-            detection_median=_percentile(tally.detections, 50) if tally.detections else None,
-            false_deaths=tally.events["false deaths"],
-            timeouts=tally.events["timeouts"],
-            lost_per_death=tally.seconds["lost to deaths"] / deaths if deaths else None,
-            lost_to_deaths=tally.seconds["lost to deaths"] / total,
-            lost_by_mistake=tally.seconds["lost by mistake"] / total,
-            idle=tally.seconds["idle"] / total,
-            completed=tally.events["completed"],
-            ledger_seconds=self._dispatcher.ledger_seconds / max(1, self._served),
-            look_seconds=_percentile(looks, 50),
-            real_seconds=real_seconds,
-        )
-
-
-def _percentile(values: list[float], share: float) -> float:
-    return float(np.percentile(values, share)) if values else float("nan")

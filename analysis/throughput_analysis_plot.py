@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,9 @@ import click
 import numpy as np
 from matplotlib.axes import Axes
 from rich.console import Console
+
+if not __package__:  # started as a file, not with -m
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis import console as screen
 from analysis import palette, report, results

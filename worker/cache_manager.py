@@ -37,6 +37,7 @@ class Outbox:
         self._files: dict[Key, Path] = {}
         self._left: dict[Path, int] = {}  # results of a file that wait for an answer
         self._one_at_a_time = threading.Lock()
+        self._is_failing = False
 
     def close(self) -> None:
         """Leave the folder to the next worker of this name."""
@@ -76,8 +77,9 @@ class Outbox:
             try:
                 _write(path, Parcel(list(new.values()), checkpoints))
             except OSError as error:
-                self._log("outbox_failed", path=path, reason=error)
+                self._failed(path, error)
                 return 0
+            self._is_failing = False
             self._remember(path, new.values())
             return len(new)
 
@@ -103,8 +105,14 @@ class Outbox:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(body)
         except OSError as error:
-            self._log("outbox_failed", path=path, reason=error)
+            self._failed(path, error)
         return path
+
+    def _failed(self, path: Path, error: OSError) -> None:
+        """Log the first of a row of failures; the results stay in memory and are tried again."""
+        if not self._is_failing:
+            self._log("outbox_failed", path=path, reason=error)
+        self._is_failing = True
 
     def _remember(self, path: Path, results: Collection[Result]) -> None:
         for result in results:

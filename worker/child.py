@@ -78,6 +78,7 @@ class Child:
     def _take(self, serial: int, grant: Grant) -> None:
         if not self._board.start(serial):
             self._channel.send(SKIPPED, b"%d" % serial)
+            self._board.end(serial)
             return
         self._serial, self._interrupt = serial, False
         result = self._run(grant)

@@ -116,18 +116,20 @@ class Link:
         kept = self._outbox.keep(parcel)
         self._owed.update((r.task_id, r.attempt) for r in parcel.results)
         self._hand.outgoing.returned(parcel)
-        if not self.is_away:
-            self.is_away = True
+        with self._hand.changed:  # both conversations may notice, one says so
+            news, self.is_away = not self.is_away, True
+        if news:
             self._log("dispatcher_away", reason=reason)
         if kept:
             self._log("results_kept", count=kept)
 
     def _back(self) -> None:
         self._heard_at = time.clock_gettime(_CLOCK)
-        if self.is_away:
-            with self._hand.changed:
-                self.is_away = False
+        with self._hand.changed:
+            news, self.is_away = self.is_away, False
+            if news:
                 self._hand.changed.notify_all()
+        if news:
             self._log("dispatcher_back")
 
     def _message_refused(self, parcel: Parcel, error: errors.BatonError) -> None:

@@ -46,8 +46,9 @@ class Outgoing:
 
     @property
     def has_results(self) -> bool:
-        """Whether a result waits for a message."""
-        return bool(self._results)
+        """Whether a result waits for a message, and could go now."""
+        held_up = self._held_up()
+        return any((r.task_id, r.attempt) not in held_up for r in self._results)
 
     @property
     def has_checkpoints(self) -> bool:

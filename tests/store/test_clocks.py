@@ -22,6 +22,18 @@ def test_a_wall_clock_jump_reclaims_nothing(tasks: Builder, seconds: float) -> N
     assert tasks.status(grant.task_id) == TaskStatus.IN_PROGRESS
 
 
+@pytest.mark.parametrize("seconds", [-86400.0, 86400.0])
+def test_a_lease_granted_after_a_jump_lasts_as_long_as_any(tasks: Builder, seconds: float) -> None:
+    tasks.dispatcher.clock.jump_wall(seconds)
+    tasks.start()
+    tasks.advance(99)
+    tasks.say("w1")
+    early = tasks.dispatcher.ledger.reclaim_expired()
+    tasks.advance(2)
+
+    assert (early, tasks.dispatcher.ledger.reclaim_expired()) == (0, 1)
+
+
 def test_nobody_is_judged_silent_in_the_time_of_grace(tasks: Builder) -> None:
     grant = tasks.start()
     tasks.dispatcher.restart()

@@ -84,6 +84,15 @@ def test_a_stale_result_beside_the_valid_one_is_lost_and_not_recorded(tasks: Bui
     assert answer.lost == _names(stale)
 
 
+def test_a_polite_stop_spends_nothing_however_often(tasks: Builder) -> None:
+    task_id = tasks.submit(max_retries=0, crash_limit=1)
+
+    for _ in range(10):
+        tasks.report(released(tasks.claim_one()))
+
+    assert (tasks.status(task_id), tasks.counters(task_id)) == ("pending", (10, 0, 0, 10))
+
+
 def test_a_late_result_of_a_task_that_somebody_else_holds_is_lost(tasks: Builder) -> None:
     grant = tasks.start("w1")
     tasks.fall_silent()

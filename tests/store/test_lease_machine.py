@@ -135,11 +135,12 @@ class LeaseMachine(RuleBasedStateMachine):
         answer = self.say(worker, holding=list(listed.values()))
         assert _names(answer) == self.model.renew(worker, facts)
 
-    @rule(worker=WORKERS, running=st.booleans())
-    def come_back(self, worker: str, running: bool) -> None:
-        """A worker that was cut off names what it held last, whatever became of it meanwhile."""
-        last = {grant.task_id: grant for grant in self.given if self.model.tasks[grant.task_id].worker == worker}
-        self.compare_heartbeat(worker, [holding(grant, running) for grant in last.values()])
+    @rule(worker=WORKERS, running=st.booleans(), newest=st.sampled_from([True, True, False]))
+    def come_back(self, worker: str, running: bool, newest: bool) -> None:
+        """A worker that was cut off names what it held last (or first), whatever became of it meanwhile."""
+        theirs = [grant for grant in self.given if self.model.tasks[grant.task_id].worker == worker]
+        named = {grant.task_id: grant for grant in (theirs if newest else theirs[::-1])}
+        self.compare_heartbeat(worker, [holding(grant, running) for grant in named.values()])
 
     @rule(worker=WORKERS)
     def lose_everything(self, worker: str) -> None:

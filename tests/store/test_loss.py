@@ -216,6 +216,26 @@ def test_only_a_reclaimed_grant_can_be_readopted(tasks: Builder) -> None:
     assert tasks.status(grant.task_id) == TaskStatus.PENDING
 
 
+def test_a_cancelled_task_is_not_readopted(tasks: Builder) -> None:
+    grant = _reclaimed_and_cancelled(tasks)
+
+    answer = tasks.hold(holding(grant))
+
+    assert [lost.task_id for lost in answer.lost] == [grant.task_id]
+    assert tasks.status(grant.task_id) == TaskStatus.CANCELLED
+
+
+def test_a_grant_is_readopted_by_its_own_lease_only(tasks: Builder) -> None:
+    grant = tasks.start("w1")
+    tasks.fall_silent()
+    grant.lease_id = "made up"
+
+    answer = tasks.hold(holding(grant))
+
+    assert [lost.task_id for lost in answer.lost] == [grant.task_id]
+    assert tasks.status(grant.task_id) == TaskStatus.PENDING
+
+
 def test_readopted_waiting_neighbours_still_count_nothing(tasks: Builder) -> None:
     tasks.submit_many(3)
     grants = tasks.claim("w1", want=3)

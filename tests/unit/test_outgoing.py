@@ -97,10 +97,11 @@ def test_nothing_overtakes_a_checkpoint_on_its_way(hand: Hand) -> None:
     hand.end([completed(grant) for grant in grants(1, 2)])
 
     work = hand.outgoing.pack()
+    ready = hand.outgoing.has_results, hand.outgoing.has_checkpoints
     hand.outgoing.delivered(heartbeat)
     after = hand.outgoing.pack()
 
-    assert (ids(work.results), work.checkpoints) == ([2], [])
+    assert (ids(work.results), work.checkpoints, ready) == ([2], [], (False, False))
     assert (ids(after.results), [c.seq for c in after.checkpoints]) == ([1], [2])
 
 

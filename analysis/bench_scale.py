@@ -1,0 +1,150 @@
+"""The benchmark's larger half: latency, many workers, growth to millions of tasks, mixed load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from analysis import load, machine
+from analysis.figures import Figure, fresh_cluster, unix
+from shared.client import DispatcherClient
+from shared.protocol import Exchange, Submission, WorkerInfo
+
+LATENCY_SAMPLES = 300
+FLEET = 1000
+FLEET_SECONDS = 30.0
+PARKED = 300
+SMALL, LARGE = 10_000, int(os.environ.get("BENCH_LARGE", "10000000"))  # tasks for the figures on growth
+CLAIMS = 300
+LONG_TASKS, LONG_SECONDS, SHORT_TASKS = 100, 5.0, 100_000
+
+
+def latency() -> Iterator[Figure]:
+    """From just before submit to the start of the function, worker idle; and submits one by one."""
+    with fresh_cluster(TASK_MODULES="analysis/stamp_task.py") as baton:
+        baton.start_worker("worker-1")
+        waits = []
+        for _ in range(LATENCY_SAMPLES):
+            time.sleep(0.01)  # the worker is idle and parked again
+            before = time.time()
+            task_id = baton.client.submit(Submission("stamp"))["task_id"]
+            waits.append(baton.client.task(task_id, wait_seconds=5)["result"] - before)
+        yield Figure("dispatch latency, p50", _percentile(waits, 0.5) * 1e3, "ms", "≤ 1.5")
+        yield Figure("dispatch latency, p99", _percentile(waits, 0.99) * 1e3, "ms", "≤ 5")
+    with fresh_cluster() as baton:
+        for connections, aim in ((1, "≥ 2,000"), (4, "≥ 3,500")):
+            rate = _submit_rate(baton.url, connections, 4000)
+            yield Figure(f"submit one by one, {connections} connection(s)", rate, "tasks/s", aim)
+
+
+def fleet() -> Iterator[Figure]:
+    """A thousand workers that beat every second, and three hundred that wait."""
+    with fresh_cluster(PARKED_REQUESTS_MAX="400") as baton:
+        assert baton.dispatcher is not None
+        baton.client.submit_many([Submission("noop")] * (FLEET * 10))
+        workers = load.Fleet(baton.port, FLEET, FLEET_SECONDS)
+        asyncio.run(workers.run())
+        silent = baton.log("dispatcher").count('"event":"worker_silent"')
+        yield Figure(
+            f"{FLEET:,} workers: heartbeat p99", _percentile(workers.heartbeats, 0.99) * 1e3, "ms", "< 100"
+        )
+        yield Figure(f"{FLEET:,} workers: wrongly taken for dead", silent + workers.lost, "", "0")
+        memory = machine.proportional_bytes(machine.tree(baton.dispatcher.pid)) / 1e6
+        yield Figure(f"{FLEET:,} workers: dispatcher memory (PSS)", memory, "MB", "< 250")
+    with fresh_cluster(HEARTBEAT_TIMEOUT_SECONDS="60") as baton:
+        answered, seconds = asyncio.run(load.park(baton.port, PARKED, 6.0))
+        yield Figure("long polls parked at once", answered, "", f"{PARKED}")
+        yield Figure("another worker's message meanwhile", seconds * 1e3, "ms", "")
+
+
+def growth() -> Iterator[Figure]:
+    """Claims and looks with ten million pending tasks, then with ten million finished ones."""
+    with fresh_cluster(RETENTION_DAYS="0.5") as baton:
+        _fill(baton.client, SMALL)
+        small = _claim_p99(baton.client)
+        yield Figure(f"claim p99, {SMALL:,} pending", small * 1e3, "ms", "")
+        began = time.perf_counter()
+        _fill(baton.client, LARGE)
+        rate = LARGE / (time.perf_counter() - began)
+        yield Figure(f"bulk submit of {LARGE:,}", rate, "tasks/s", "≥ 150,000")
+        yield Figure(f"claim p99, {LARGE:,} pending", _claim_p99(baton.client) * 1e3, "ms", f"≤ {small * 2e3:.2f}")
+        began = time.perf_counter()
+        asyncio.run(load.drain(baton.port, 1000))
+        yield Figure(f"drain of {LARGE:,} by bare clients", LARGE / (time.perf_counter() - began), "tasks/s", "")
+        _fill(baton.client, SMALL)
+        yield Figure(
+            f"claim p99, {LARGE:,} finished", _claim_p99(baton.client) * 1e3, "ms", f"≤ {small * 2e3:.2f}"
+        )
+        for name, look in (("/stats", baton.client.stats), ("first page of /tasks", baton.client.tasks)):
+            yield Figure(f"{name} at {LARGE:,}", _percentile(_times(look, 50), 0.5) * 1e3, "ms", "≤ 10")
+        yield Figure("disk per finished noop", baton.database.stat().st_size / (LARGE + SMALL), "bytes", "≤ 250")
+
+
+def mixed() -> Iterator[Figure]:
+    """A hundred 5 s tasks among 100,000 noops: nobody waits behind prefetched small ones."""
+    with fresh_cluster() as baton:
+        sleep = Submission("sleep", payload=msgspec.Raw(b'{"seconds": %d}' % LONG_SECONDS))
+        noops = [Submission("noop")] * (SHORT_TASKS // LONG_TASKS)
+        ids: list[int] = baton.client.submit_many([s for _ in range(LONG_TASKS) for s in (sleep, *noops)])[
+            "task_ids"
+        ]
+        long_ids = ids[:: len(noops) + 1]
+        for name in ("worker-1", "worker-2"):
+            baton.start_worker(name, "--slots", "50", wait=False)
+        total = LONG_TASKS + SHORT_TASKS
+        baton.wait(lambda: baton.client.stats()["tasks"]["completed"] == total, "all to end", 180)
+        tasks = [baton.client.task(task_id) for task_id in long_ids]
+        first = min(unix(task["started_at"]) for task in tasks)
+        waited = max(unix(task["finished_at"]) - unix(task["started_at"]) - LONG_SECONDS for task in tasks)
+        whole = max(unix(task["finished_at"]) for task in tasks) - first
+        yield Figure("longest wait of a 5 s task after its claim", waited, "s", "≤ 0.5")
+        yield Figure("100 of them and 100,000 noops on 100 slots", whole, "s", "near 5")
+
+
+def _percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def _times(call: Callable[[], Any], count: int) -> list[float]:
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _submit_rate(url: str, connections: int, count: int) -> float:
+    def submit() -> None:
+        client = DispatcherClient(url)
+        for _ in range(count // connections):
+            client.submit(Submission("noop"))
+        client.close()
+
+    threads = [threading.Thread(target=submit) for _ in range(connections)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return count / (time.perf_counter() - began)
+
+
+def _fill(client: DispatcherClient, count: int) -> None:
+    """Submit noops; encoding is the client's own work and part of the figure."""
+    client.submit_many(Submission("noop") for _ in range(count))
+
+
+def _claim_p99(client: DispatcherClient) -> float:
+    """Claims of one task each over one connection, released again afterwards by the goodbye."""
+    info = WorkerInfo("claimer", name="claimer", types=["noop"])
+    times = _times(lambda: client.exchange(Exchange(info, want=1)), CLAIMS)
+    client.exchange(Exchange(msgspec.structs.replace(info, state="stopped")))
+    return _percentile(times, 0.99)

@@ -1,0 +1,231 @@
+"""The parts of the experiments that need no process: answers, the proxy, readings, pictures, the page."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from analysis import recovery_analysis_plot, recovery_reading, results, throughput_analysis_plot
+from analysis.batch import Attempt, Save, TaskRun
+from analysis.crew import Usage
+from analysis.cut_proxy import lines
+from analysis.recovery import Plan, Recovery, Run, _losses
+from analysis.throughput import Plan as ThroughputPlan
+from analysis.throughput import Run as ThroughputRun
+from analysis.throughput import Throughput, reading
+from analysis.workload import PACED_ROUNDS, Workload, count_primes, digests
+from tests.system.support import digest
+
+MACHINE: dict[str, Any] = {"processor": "a test", "cores": 2, "usable_cores": 2}
+
+
+# --- answers
+
+
+# The On-Line Encyclopedia of Integer Sequences, A006880, and small cases around squares.
+@pytest.mark.parametrize(
+    ("limit", "count"),
+    [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (24, 9), (25, 9), (100, 25), (1_000_003, 78_499), (10**8, 5_761_455)],
+)
+def test_primes_are_counted_right(limit: int, count: int) -> None:
+    assert count_primes(limit) == count
+
+
+def test_chains_of_several_lengths_are_hashed_in_one_go() -> None:
+    assert digests([5, 0, 3]) == {n: digest(n, "baton") for n in (0, 3, 5)}
+
+
+def test_a_right_answer_is_found_right_and_a_wrong_one_wrong() -> None:
+    workload = Workload("hash_chain", 100, 1)
+    (payload,) = workload.payloads
+    view = {"task_id": 7, "status": "completed", "result": {"digest": digest(100, "baton")}}
+
+    assert workload.wrong(payload, view) is None
+    assert "task 7 answered" in str(workload.wrong(payload, view | {"result": {"digest": "00"}}))
+    assert "task 7 is failed: boom" in str(
+        workload.wrong(payload, {"task_id": 7, "status": "failed", "error": {"message": "boom"}})
+    )
+
+
+def test_the_sizes_of_a_workload_spread_evenly_and_never_change() -> None:
+    workload = Workload("paced", 2.0, 5, spread=0.4)
+
+    assert sorted(workload.weights) == pytest.approx([1.2, 1.6, 2.0, 2.4, 2.8])
+    assert sum(p["rounds"] for p in workload.payloads) == 10 * PACED_ROUNDS
+    assert workload.payloads == Workload("paced", 2.0, 5, spread=0.4).payloads
+
+
+@pytest.mark.parametrize("text", ["", "1,x", "-1", "0"])
+def test_a_bad_list_of_numbers_is_refused_in_words(text: str) -> None:
+    with pytest.raises(ValueError, match="whole numbers of 1 or more"):
+        results.numbers(text, 1)
+
+
+def test_a_list_of_numbers_names_each_once() -> None:
+    assert results.numbers("1, 2,2,8", 1) == [1, 2, 8]
+
+
+# --- the proxy
+
+
+def test_a_line_passes_on_until_it_is_cut_and_then_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, lines(["a"], server.getsockname()[1]) as made:
+        near = socket.create_connection(("127.0.0.1", made["a"].port))
+        far, _ = server.accept()
+        near.sendall(b"ping")
+        assert far.recv(10) == b"ping"
+        far.sendall(b"pong")
+        assert near.recv(10) == b"pong"
+
+        made["a"].cut()
+        far.sendall(b"unheard")
+        near.settimeout(0.1)
+
+        with pytest.raises(TimeoutError):
+            near.recv(10)
+        near.close()
+        far.close()
+
+
+# --- what was lost
+
+
+def test_work_is_redone_from_the_checkpoint_that_the_next_attempt_began_with() -> None:
+    lost = Attempt(1, "worker-1", "reclaimed", 1.0, 6.5, None, None, 0.1)
+    after = Attempt(2, "worker-2", "completed", 7.0, 9.0, None, 2, None)
+    task = TaskRun(9, [lost, after], [Save(1, 1, 2.1, 1.0), Save(1, 2, 3.1, 2.0)])
+
+    (loss,) = _losses(task, ["worker-1"], harmed_at=3.75)
+
+    assert loss.detected_seconds == pytest.approx(2.75)
+    assert loss.resumed_seconds == pytest.approx(3.25)
+    assert loss.redone_seconds == pytest.approx(0.75)  # computed from 1.0 to 3.75, of which 2.0 s were saved
+
+
+def test_a_task_released_politely_lost_what_its_worker_says() -> None:
+    released = Attempt(1, "worker-1", "released", 1.0, 2.0, 1.0, None, 0.01)
+    task = TaskRun(9, [released, Attempt(2, "worker-2", "completed", 2.1, 3.0, None, 1, None)])
+
+    (loss,) = _losses(task, ["worker-1"], harmed_at=1.95)
+
+    assert loss.redone_seconds == pytest.approx(0.01)
+
+
+def test_attempts_of_workers_that_stayed_are_no_losses() -> None:
+    task = TaskRun(9, [Attempt(1, "worker-2", "completed", 1.0, 2.0, 1.0, None, None)])
+
+    assert list(_losses(task, ["worker-1"], harmed_at=1.5)) == []
+
+
+# --- readings, pictures, pages
+
+
+def _throughput(**changes: Any) -> Throughput:
+    rates = {1: 10.0, 2: 19.0, 4: 19.5}
+    runs = [
+        ThroughputRun(n, repeat, 24 / rate, rate, Usage(0.01, 2.0, 0.0), [24 // n] * n, [])
+        for repeat in (1, 2)
+        for n, rate in rates.items()
+    ]
+    plan = ThroughputPlan(workers=[1, 2, 4], tasks=24, size=1e6, type="prime", repeats=2)
+    return Throughput(**{"made_at": "now", "plan": plan, "machine": MACHINE, "runs": runs} | changes)
+
+
+def _recovery() -> Recovery:
+    attempts = [
+        Attempt(1, "worker-1", "reclaimed", 0.0, 3.0, None, None, 0.1),
+        Attempt(2, "worker-2", "completed", 3.1, 4.0, None, 1, None),
+    ]
+    lost = TaskRun(1, attempts, [Save(1, 1, 1.0, 1.0)])
+    whole = TaskRun(1, [Attempt(1, "worker-1", "completed", 0.0, 2.0, 2.0, None, None)])
+    names = ["worker-1", "worker-2"]
+    plan = Plan([0, 1], 2, 1, 2.0, "paced", "kill", 0.5, False, 1)
+    harmed = Run(1, 1, 4.0, 1.25, 0.6, 2.5, names, ["worker-1"], [lost], [])
+    harmed.losses = list(_losses(lost, ["worker-1"], 1.25))
+    undisturbed = Run(0, 1, 2.0, None, 0.0, 2.0, names, [], [whole], [])
+    return Recovery(made_at="now", plan=plan, machine=MACHINE, runs=[undisturbed, harmed])
+
+
+def test_the_reading_of_throughput_holds_the_machine_against_the_figures() -> None:
+    said = " ".join(reading(_throughput()))
+
+    assert "1.95 times as fast" in said
+    assert "2 core(s)" in said
+    assert "98% of what is possible" in said  # 1.95 of 2
+    assert "All 144 answers were checked and are right." in said
+
+
+def test_a_wrong_answer_is_said_aloud() -> None:
+    data = _throughput()
+    data.runs[0].wrong.append("task 3 answered 7 to {}")
+
+    assert reading(data)[-1] == "WRONG: task 3 answered 7 to {}"
+
+
+def test_sleeping_tasks_are_not_limited_by_cores() -> None:
+    data = _throughput()
+    data.plan.type = "sleep"
+
+    assert data.allowed(8) == 8
+    assert data.cores is None
+
+
+def test_the_reading_of_recovery_separates_missing_workers_from_the_price_of_recovery() -> None:
+    said = " ".join(recovery_reading.reading(_recovery()))
+
+    assert "4.0 s, +2.0 s (+100%)" in said
+    assert "The missing workers alone explain 0.5 s" in said
+    assert "1 tasks lost their worker. It was noticed after 1.75" in said
+
+
+def test_throughput_leaves_pictures_and_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    written = throughput_analysis_plot.draw(_throughput(), tmp_path)
+
+    _check_page(written)
+    assert {path.name for path in written} == {
+        "throughput-time.png",
+        "throughput-rate.png",
+        "throughput-speedup.png",
+        "throughput.html",
+    }
+
+
+def test_recovery_leaves_pictures_and_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    written = recovery_analysis_plot.draw(_recovery(), tmp_path)
+
+    _check_page(written)
+    assert "recovery-gantt.png" in {path.name for path in written}
+
+
+def test_an_undisturbed_run_alone_can_be_drawn(tmp_path: Path) -> None:
+    data = _recovery()
+    data.runs = data.of(0)
+
+    _check_page(recovery_analysis_plot.draw(data, tmp_path))
+
+
+def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+    path = results.save(tmp_path / "recovery.json", _recovery())
+
+    assert results.load(path, Recovery) == _recovery()
+
+
+def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_bytes(msgspec.json.encode({"kind": "other"}))
+
+    with pytest.raises(ValueError, match=r"other\.json is not a file of this experiment"):
+        results.load(path, Recovery)
+
+
+def _check_page(written: list[Path]) -> None:
+    *pictures, page = written
+    text = page.read_text()
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    assert text.count("data:image/png;base64,") == len(pictures)
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.count("<img alt=") == len(pictures)
