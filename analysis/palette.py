@@ -6,6 +6,7 @@ alone: each series has a marker and a line style of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,15 @@ def label(panel: Axes, title: str, x: str, y: str) -> None:
     panel.set_title(title)
     panel.set_xlabel(x)
     panel.set_ylabel(y)
+
+
+def legend_below(made: Figure, panels: Sequence[Axes], columns: int = 2) -> None:
+    """One legend for all panels, under them, where it covers nothing."""
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    made.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9)
 
 
 def count_axis(panel: Axes, values: list[int]) -> None:

@@ -64,7 +64,7 @@ def _time(data: Recovery, folder: Path) -> Picture:
     _measured(data, panel, lambda run: run.seconds)
     panel.set_ylim(bottom=0)
     palette.label(panel, "Time of the batch", f"dead workers (of {data.plan.workers})", "time (s)")
-    panel.legend()
+    palette.legend_below(made, [panel])
     caption = "Execution time of the same batch, against how many workers were taken out in its middle."
     return Picture(palette.save(made, folder / "recovery-time.png"), caption)
 
@@ -84,7 +84,7 @@ def _overhead(data: Recovery, folder: Path) -> Picture:
         _measured(data, panel, scaled)
         title = "Overhead in seconds" if unit == "s" else "Overhead in percent"
         palette.label(panel, title, f"dead workers (of {data.plan.workers})", f"overhead ({unit})")
-    seconds.legend(fontsize=9)
+    palette.legend_below(made, [seconds, percent])
     caption = "How much longer than undisturbed, and how much of that the missing workers explain by themselves."
     return Picture(palette.save(made, folder / "recovery-overhead.png"), caption)
 
@@ -99,8 +99,11 @@ def _recovery(data: Recovery, folder: Path) -> Picture:
     panel.set_ylim(bottom=0)
     title = "From the loss to its detection and to resumption"
     palette.label(panel, title, f"dead workers (of {data.plan.workers})", "after the loss (s)")
-    panel.legend(fontsize=9)
-    caption = "Each mark is a task that lost its worker; the bars are medians. Resumption waits for a free worker."
+    palette.legend_below(made, [panel])
+    caption = (
+        "Each mark is a task that lost its worker; the bars are medians. Resumption waits for a free worker; "
+        "silence counts from the last heartbeat, before the loss."
+    )
     return Picture(palette.save(made, folder / "recovery-detection.png"), caption)
 
 
@@ -112,10 +115,10 @@ def _redone(data: Recovery, folder: Path) -> Picture:
     each.set_ylim(bottom=0)
     x = f"dead workers (of {data.plan.workers})"
     palette.label(each, "Work redone, per lost task", x, "work done twice (s)")
-    each.legend(fontsize=9)
     _measured(data, total, lambda run: sum(loss.redone_seconds for loss in run.losses))
     palette.label(total, "Work redone, whole batch", x, "work done twice (s)")
     total.set_ylim(bottom=0)
+    palette.legend_below(made, [each, total], 3)
     caption = "Work that had to be repeated because no checkpoint held it when its worker went."
     return Picture(palette.save(made, folder / "recovery-redone.png"), caption)
 
@@ -138,11 +141,11 @@ def _rate(data: Recovery, folder: Path) -> Picture:
     x = [share(dead) for dead in levels]
     panel.fill_between(x, floor, middle, color=PURPLE, alpha=0.25, lw=0, label="price of losing and finding work")
     panel.fill_between(x, 0, floor, color=GREY, alpha=0.18, lw=0, label="price of having fewer workers")
-    panel.plot(x, floor, color=GREEN, ls="-.", marker="v")
+    panel.plot(x, floor, color=GREEN, ls="-.", marker="v", label="overhead at best, with the workers left")
     panel.plot(x, middle, color=RED, marker="o", label="overhead, median")
     panel.plot([share(r.dead) for r in data.runs], [percent(r) for r in data.runs], ".", color=BLACK, ms=5)
     palette.label(panel, "Impact of the failure rate", "workers that failed during the batch (%)", "overhead (%)")
-    panel.legend(loc="upper left")
+    palette.legend_below(made, [panel])
     caption = "Overhead against the share of workers that failed, split into what it is made of."
     return Picture(palette.save(made, folder / "recovery-rate.png"), caption)
 

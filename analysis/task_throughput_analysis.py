@@ -31,7 +31,7 @@ from analysis.workload import SIZES
     "--size",
     type=click.FloatRange(0, 1e12, min_open=True),
     metavar="LIMIT",
-    show_default="a quarter of a second of work",
+    show_default="about 0.2 seconds of work",
     help="Of each task: primes up to, seconds, or rounds.",
 )
 @click.option("--type", "kind", type=click.Choice(KINDS), default="prime", help="What the tasks do.")

@@ -138,7 +138,8 @@ def reading(data: Throughput) -> list[str]:
     if others > 0.1:
         said.append(
             f"Other programs kept {others:.1f} of {data.machine['usable_cores']} cores busy meanwhile, "
-            "so the figures are lower and vary more than on a machine of one's own."
+            "so the figures are lower and vary more than on a machine of one's own, "
+            "and more workers also win a larger share of it."
         )
     wrong = [finding for run in data.runs for finding in run.wrong]
     tasks = plan.tasks * len(data.runs)
@@ -181,4 +182,7 @@ def _law_in_words(data: Throughput) -> str:
 def _cost(data: Throughput) -> str:
     cost = median(run.usage.dispatcher_seconds / data.plan.tasks for run in data.runs) * 1000
     work = median(run.usage.workers_seconds / data.plan.tasks for run in data.runs) * 1000
-    return f"Per task, the dispatcher computed for {cost:.1f} ms and the workers for {work:.0f} ms."
+    return (
+        f"Per task, the dispatcher computed for {cost:.1f} ms (looking on by this program included) "
+        f"and the workers for {work:.0f} ms."
+    )

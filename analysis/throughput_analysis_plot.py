@@ -52,7 +52,7 @@ def _time(data: Throughput, folder: Path) -> Picture:
     _measured(data, panel, lambda run: run.seconds)
     panel.set_ylim(bottom=0)
     palette.label(panel, "Execution time of the batch", "workers", "time (s)")
-    panel.legend()
+    palette.legend_below(made, [panel])
     caption = "Time from submission to the last result, against the number of workers. Less is better."
     return Picture(palette.save(made, folder / "throughput-time.png"), caption)
 
@@ -70,7 +70,7 @@ def _throughput(data: Throughput, folder: Path) -> Picture:
     _measured(data, panel, lambda run: run.throughput)
     _keep_in_view(data, panel, [run.throughput for run in data.runs], data.one_worker)
     palette.label(panel, "Throughput", "workers", "throughput (tasks/s)")
-    panel.legend()
+    palette.legend_below(made, [panel])
     caption = "Tasks completed per second, against the number of workers, with the law fitted to every repeat."
     return Picture(palette.save(made, folder / "throughput-rate.png"), caption)
 
@@ -84,10 +84,10 @@ def _speedup(data: Throughput, folder: Path) -> Picture:
     for count in data.counts:
         share = data.speedup(count) / data.allowed(count)
         at = (count, data.speedup(count))
-        panel.annotate(f"{share:.0%}", at, (0, -16), textcoords="offset points", ha="center", fontsize=9)
+        panel.annotate(f"{share:.0%}", at, (7, -13), textcoords="offset points", fontsize=9)
     _keep_in_view(data, panel, [run.throughput / data.one_worker for run in data.runs], 1.0)
     palette.label(panel, "Speed-up against one worker", "workers", "speed-up (times)")
-    panel.legend()
+    palette.legend_below(made, [panel])
     caption = "Speed-up, actual against ideal; the percentages compare it with what this machine allows."
     return Picture(palette.save(made, folder / "throughput-speedup.png"), caption)
 

@@ -19,8 +19,8 @@ import numpy as np
 from shared.protocol import Submission
 
 PACED_ROUNDS: Final = 20_000  # a second: under one percent of a core
-# About a quarter of a second each, so that tasks travel one by one (worker/pace.py) and share out evenly.
-SIZES: Final[dict[str, float]] = {"prime": 1e9, "hash_chain": 600_000, "sleep": 0.25, "paced": 2.0}
+# 0.15 to 0.25 s each, so that tasks travel one by one (worker/pace.py) and share out evenly.
+SIZES: Final[dict[str, float]] = {"prime": 6e8, "hash_chain": 600_000, "sleep": 0.25, "paced": 2.0}
 UNITS: Final = {"prime": "primes up to", "hash_chain": "rounds", "sleep": "seconds", "paced": "seconds"}
 _SEED: Final = "baton"
 

@@ -67,7 +67,8 @@ class Leases:
 
         A task that travels alone ends the batch: it is granted by itself or left for the next claim.
         """
-        if not self.registry.may_claim(tx, worker):
+        worker_key = self.registry.claimant(tx, worker)
+        if worker_key is None:
             return None
         want = min(want, WANT_MAX)
         served = worker.info.types
@@ -82,7 +83,7 @@ class Leases:
         tx.claim(
             task_ids=_encode(ids).decode(),
             alone=int(len(chosen) == 1),
-            worker_key=worker.key,
+            worker_key=worker_key,
             lease_id=lease_id,
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
             now=tx.now,

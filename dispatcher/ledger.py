@@ -7,6 +7,7 @@ are in registry.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -24,7 +25,8 @@ from shared.lifecycle import ENDED, Outcome, TaskStatus, WorkerState
 from shared.protocol import INTEGER_MAX, Exchange, ExchangeAnswer, Refusal, Revival, Submission
 from shared.settings import Settings
 
-BITE = 500  # rows in one transaction of a background duty: a few milliseconds of the writer
+BITE = 500  # rows in one transaction of a background duty: some ten milliseconds of the writer
+PRUNE_SECONDS = 0.1
 _encode = msgspec.json.Encoder().encode
 
 
@@ -218,10 +220,20 @@ class Ledger:
         self.database.write(run)
 
     def prune(self) -> int:
-        """Remove tasks that ended longer than RETENTION_DAYS ago, one bite; returns how many."""
+        """Remove tasks that ended longer than RETENTION_DAYS ago; returns how many.
+
+        Bite after bite, so that the writer serves others between them, for a tenth of a second at most:
+        some thousand tasks a second in all, and the other duties of the monitor are not kept waiting.
+        """
         before = self.database.clock.wall() - self.settings.retention_days * 86400
         with self.database.read() as tx:
             if not tx.something_old(before=before):
                 return 0
-        pruned: int = self.database.write(lambda tx: storage.prune(tx, before, BITE))
+        pruned = 0
+        until = time.monotonic() + PRUNE_SECONDS
+        while time.monotonic() < until:
+            bite: int = self.database.write(lambda tx: storage.prune(tx, before, BITE))
+            pruned += bite
+            if bite < BITE:
+                break
         return pruned

@@ -37,7 +37,7 @@ class Monitor:
             Duty("promote", 1.0, ledger.promote),  # and at the very moment the next task is due
             Duty("reclaim_expired", 1.0, ledger.reclaim_expired),
             Duty("serve_parked", 1.0, ledger.database.serve_parked),
-            Duty("prune", 2.0, ledger.prune),  # a bite at a time, so the writer is never held up
+            Duty("prune", 1.0, ledger.prune),
         )
         self.passed_at = time.monotonic()
         self._ledger = ledger

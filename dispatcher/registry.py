@@ -16,6 +16,7 @@ from shared.protocol import WorkerInfo
 from shared.settings import Settings
 
 _STATES = {"running": WorkerState.ALIVE, "draining": WorkerState.DRAINING, "stopped": WorkerState.STOPPED}
+_LIVING = (WorkerState.ALIVE, WorkerState.PAUSED, WorkerState.DRAINING)
 
 
 @dataclass
@@ -42,6 +43,8 @@ class Registry:
         """Note a message as a heartbeat, registering a stranger; returns the worker's key."""
         before = tx.worker(worker_id=info.worker_id)
         state = _STATES[info.state]
+        if before is not None and not info.name and info.state == "running" and before[1] in _LIVING:
+            state = WorkerState(before[1])  # a call of a worker that drains does not undo that
         gone_at = tx.now if state is WorkerState.STOPPED else None
         if before is not None and not info.name:  # it said who it is before: get-task, heartbeat
             key = int(before[0])
@@ -73,10 +76,10 @@ class Registry:
         if event is not None:
             tx.log(event, name=info.name or info.worker_id, worker_id=info.worker_id)
 
-    def may_claim(self, tx: Transaction, worker: Worker) -> bool:
-        """Only a live worker: a request may have been parked for longer than its sender lived."""
+    def claimant(self, tx: Transaction, worker: Worker) -> int | None:
+        """The worker's key if it lives: a request may have been parked for longer than its sender."""
         row = tx.worker(worker_id=worker.info.worker_id)
-        return row is not None and row[1] == WorkerState.ALIVE
+        return int(row[0]) if row is not None and row[1] == WorkerState.ALIVE else None
 
     def known(self, tx: Transaction, worker_id: str) -> tuple[int, str, str, str | None]:
         """(key, state, name, types) of a worker; raises NotFound."""

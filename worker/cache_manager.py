@@ -46,6 +46,8 @@ class Outbox:
     def load(self) -> list[Parcel]:
         """What earlier workers could not deliver: ours, and those of folders nobody uses any more."""
         found: list[Parcel] = []
+        for unfinished in self.folder.glob("*.writing"):  # its writer was killed: nobody relied on it
+            unfinished.unlink()
         for path in [*self._abandoned(), *self.folder.glob("*.jsonl")]:
             try:
                 parcel = _read(path)

@@ -2,93 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
 import pytest
 
 from shared import errors
-from shared.client import DispatcherClient
-from shared.log import Log
-from shared.protocol import Exchange, ExchangeAnswer, Grant, Refusal, TaskAttempt, WorkerInfo
+from shared.protocol import Exchange, ExchangeAnswer, Grant, Refusal, TaskAttempt
+from tests.support.desk import Desk
 from tests.support.messages import checkpoint, completed
-from worker.cache_manager import Memo, Outbox
-from worker.executor import Executor
-from worker.hand import Hand
-from worker.link import Link
 
 AWAY = errors.Unreachable("nobody there")
-
-
-class Dispatcher:
-    """Answers each message with the next of its answers; an error is raised."""
-
-    def __init__(self) -> None:
-        self.answers: list[ExchangeAnswer | Exception] = []
-        self.messages: list[Exchange] = []
-
-    def exchange(self, message: Exchange) -> ExchangeAnswer:
-        self.messages.append(message)
-        answer = self.answers.pop(0) if self.answers else ExchangeAnswer()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-class IdleExecutor:
-    """Runs nothing; counts how often it is rung."""
-
-    rung = 0
-
-    def ring(self) -> None:
-        self.rung += 1
-
-    def running(self) -> list[Any]:
-        return []
-
-
-class Desk:
-    """A link with everything around it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log = io.StringIO()
-        self.hand = Hand()
-        self.memo = Memo(10)
-        self.dispatcher = Dispatcher()
-        self.executor = IdleExecutor()
-        self.directives: list[str] = []
-        log = Log("worker-1", self.log)
-        self.outbox = Outbox(folder, "worker-1", log)
-        self.link = Link(
-            WorkerInfo("worker-1-x", "worker-1"),
-            self.hand,
-            cast(Executor, self.executor),
-            self.outbox,
-            self.memo,
-            log,
-            self.directives.append,
-        )
-
-    def exchange(self, *answers: ExchangeAnswer | Exception, **options: Any) -> None:
-        """Send what can go, as often as there are answers."""
-        self.dispatcher.answers += answers
-        for _ in answers or (None,):
-            client = cast(DispatcherClient, self.dispatcher)
-            self.link.exchange(client, self.hand.outgoing.pack(), **options)
-
-    def finish(self, *task_ids: int, seconds: float = 0.1) -> None:
-        grants = [Grant(task_id, 1, "lease", 100.0, "noop") for task_id in task_ids]
-        self.hand.add(grants)
-        self.hand.end([completed(grant, elapsed_seconds=seconds) for grant in grants])
-
-    def events(self) -> list[str]:
-        return [msgspec.json.decode(line)["event"] for line in self.log.getvalue().splitlines()]
-
-    def kept(self) -> list[Path]:
-        return list(self.outbox.folder.glob("*.jsonl"))
 
 
 @pytest.fixture

@@ -127,6 +127,17 @@ def test_a_damaged_file_is_set_aside_and_the_others_are_found(outboxes: Opened, 
     assert "outbox_damaged" in outboxes.log.getvalue()
 
 
+def test_a_file_whose_writer_was_killed_is_removed(outboxes: Opened) -> None:
+    outbox = outboxes.start()
+    unfinished = outbox.folder / "x.writing"
+    unfinished.write_text("half a li")
+
+    found = outbox.load()
+
+    assert found == []
+    assert not unfinished.exists()
+
+
 def test_two_workers_of_one_name_do_not_share_a_folder(outboxes: Opened) -> None:
     first, second, third = outboxes.start(), outboxes.start(), outboxes.start()
 

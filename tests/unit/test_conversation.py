@@ -1,0 +1,163 @@
+"""When a worker speaks: what it asks for, when it waits, and what cannot wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from shared import errors
+from shared.client import DispatcherClient
+from shared.protocol import ExchangeAnswer, Grant
+from tests.support.desk import Desk
+from tests.support.messages import checkpoint, completed
+from worker.conversation import Heartbeat, Work
+from worker.executor import Executor
+from worker.pace import Pace
+
+
+class Talk(Desk):
+    """A desk with both conversations, each driven step by step."""
+
+    def __init__(self, folder: Path, burst: bool = False) -> None:
+        super().__init__(folder)
+        self.pace = Pace()
+        self.idle = 0
+        executor = cast(Executor, self.executor)
+        urls = ["http://127.0.0.1:1"]
+        on_idle = self.on_idle if burst else None
+        self.work = Work(self.link, self.hand, executor, self.pace, urls, 20.0, on_idle)
+        self.heart = Heartbeat(self.link, self.hand, self.work, urls)
+        self.work._client = self.heart._client = cast(DispatcherClient, self.dispatcher)
+
+    def on_idle(self) -> None:
+        self.idle += 1
+
+
+def grant(task_id: int = 1) -> Grant:
+    return Grant(task_id, 1, "lease", 100.0, "noop")
+
+
+@pytest.fixture
+def burst() -> bool:
+    """Whether the worker ends when there is nothing to do; a test overrides this by parametrizing it."""
+    return False
+
+
+@pytest.fixture
+def talk(tmp_path: Path, burst: bool) -> Iterator[Talk]:
+    made = Talk(tmp_path, burst)
+    yield made
+    made.outbox.close()
+
+
+def test_an_idle_worker_asks_for_one_task_and_waits_for_it(talk: Talk) -> None:
+    talk.work.run_once()
+
+    (message,) = talk.dispatcher.messages
+    assert (message.want, message.results, message.holding) == (1, [], None)
+    assert 18 <= message.wait_seconds <= 20
+
+
+def test_a_message_with_results_does_not_wait(talk: Talk) -> None:
+    talk.finish(1)
+
+    talk.work.run_once()
+
+    (message,) = talk.dispatcher.messages
+    assert (len(message.results), message.want, message.wait_seconds) == (1, 1, 0)
+
+
+def test_a_busy_worker_with_nothing_to_say_says_nothing(talk: Talk) -> None:
+    talk.hand.add([grant()])
+
+    talk.work.run_once()
+
+    assert talk.dispatcher.messages == []
+
+
+def test_slots_with_long_tasks_are_left_out_of_a_claim(talk: Talk) -> None:
+    talk.link.worker.slots = 2
+    talk.pace.observe("noop", 1000, 0.1)
+    talk.hand.add([grant()])
+    talk.executor.closed_slots = 1
+
+    talk.work.run_once()
+
+    assert talk.dispatcher.messages[0].want == 1000
+
+
+@pytest.mark.parametrize("reason", ["paused", "draining", "told to wait"])
+def test_nothing_is_claimed_by_a_worker_that_is(talk: Talk, reason: str) -> None:
+    answers = {
+        "paused": ExchangeAnswer(directive="pause"),
+        "draining": ExchangeAnswer(),
+        "told to wait": ExchangeAnswer(poll_after_seconds=60),
+    }
+    talk.dispatcher.answers.append(answers[reason])
+    talk.work.run_once()
+    talk.link.worker.state = "draining" if reason == "draining" else "running"
+    talk.finish(1)
+
+    talk.work.run_once()
+
+    assert [message.want for message in talk.dispatcher.messages] == [1, 0]
+
+
+def test_a_parked_worker_sends_its_results_with_a_heartbeat(talk: Talk) -> None:
+    talk.finish(1)
+
+    urgent_while_talking = talk.heart._is_urgent()
+    talk.work.is_parked = True
+    urgent_while_parked = talk.heart._is_urgent()
+    talk.heart.run_once()
+
+    assert (urgent_while_talking, urgent_while_parked, talk.heart._is_urgent()) == (False, True, False)
+    assert [len(message.results) for message in talk.dispatcher.messages] == [1]
+
+
+def test_a_checkpoint_does_not_wait_for_the_next_beat(talk: Talk) -> None:
+    talk.hand.add([grant()])
+    before = talk.heart._is_urgent()
+
+    talk.hand.save(checkpoint(grant(), seq=1))
+
+    assert (before, talk.heart._is_urgent()) == (False, True)
+
+
+def test_every_heartbeat_lists_what_is_held(talk: Talk) -> None:
+    talk.hand.add([grant(1), grant(2)])
+    talk.hand.end([completed(grant(1))])
+
+    talk.heart.run_once()
+    talk.heart.run_once()
+
+    listed = [message.holding for message in talk.dispatcher.messages]
+    assert [[entry.task_ids for entry in entries or ()] for entries in listed] == [[[2, 1]], [[2]]]
+
+
+def test_what_a_failed_heartbeat_carried_goes_with_the_next(talk: Talk) -> None:
+    talk.hand.add([grant()])
+    talk.hand.save(checkpoint(grant(), seq=1))
+    talk.dispatcher.answers.append(errors.Unreachable("nobody there"))
+
+    talk.heart.run_once()
+    talk.heart.run_once()
+
+    assert [[c.seq for c in message.checkpoints] for message in talk.dispatcher.messages] == [[1], [1]]
+
+
+@pytest.mark.parametrize("burst", [True])
+def test_a_burst_worker_does_not_wait_and_ends_when_nothing_is_left(talk: Talk) -> None:
+    talk.dispatcher.answers += [ExchangeAnswer(tasks=[grant()]), ExchangeAnswer(), ExchangeAnswer()]
+
+    talk.work.run_once()
+    idle_with_a_task = talk.idle
+    talk.hand.end([completed(grant())])
+    talk.work.run_once()
+
+    assert idle_with_a_task == 0
+    assert talk.idle == 1
+    assert [message.wait_seconds for message in talk.dispatcher.messages] == [0, 0]
