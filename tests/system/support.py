@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -55,6 +56,7 @@ def saved(baton: Cluster, task_id: int, more_than: int = 0) -> dict[str, Any]:
     return checkpoint
 
 
+@cache
 def digest(rounds: int, seed: str) -> str:
     """What hash_chain must answer: SHA-256 applied `rounds` times."""
     value = seed.encode()

@@ -10,7 +10,8 @@ from pathlib import Path
 from analysis.cluster import Cluster
 from tests.system.support import digest, ended, outcomes, running, saved, submit
 
-ROUNDS = 6_000_000  # some three seconds of hashing: time to be killed in
+ROUNDS = 15_000_000  # four seconds of hashing and more: time to be killed in
+SEED = "chain"  # one for all, so that the right answer is computed once
 
 
 def test_a_submitted_task_comes_back_with_its_result(baton: Cluster) -> None:
@@ -27,14 +28,14 @@ def test_a_submitted_task_comes_back_with_its_result(baton: Cluster) -> None:
 
 def test_a_task_goes_on_from_its_checkpoint_when_its_worker_is_killed(baton: Cluster) -> None:
     first = baton.start_worker("worker-1")
-    (task_id,) = submit(baton, "hash_chain", rounds=ROUNDS, seed="kill")
+    (task_id,) = submit(baton, "hash_chain", rounds=ROUNDS, seed=SEED)
     saved(baton, task_id)
     baton.start_worker("worker-2")
 
     first.kill()
 
     task = ended(baton, task_id)
-    assert task["result"]["digest"] == digest(ROUNDS, "kill")
+    assert task["result"]["digest"] == digest(ROUNDS, SEED)
     assert outcomes(baton, task_id) == ["reclaimed", "completed"]
     attempts = baton.client.attempts(task_id)
     assert attempts[1]["resumed_seq"] >= 1
@@ -44,7 +45,7 @@ def test_a_task_goes_on_from_its_checkpoint_when_its_worker_is_killed(baton: Clu
 
 def test_a_polite_stop_hands_over_and_loses_nothing(baton: Cluster) -> None:
     first = baton.start_worker("worker-1")
-    (task_id,) = submit(baton, "hash_chain", rounds=ROUNDS, seed="term")
+    (task_id,) = submit(baton, "hash_chain", rounds=ROUNDS, seed=SEED)
     running(baton, task_id)
     baton.start_worker("worker-2")
 
@@ -53,7 +54,7 @@ def test_a_polite_stop_hands_over_and_loses_nothing(baton: Cluster) -> None:
     assert first.wait(10) == 0
     task = ended(baton, task_id)
     attempts = baton.client.attempts(task_id)
-    assert task["result"]["digest"] == digest(ROUNDS, "term")
+    assert task["result"]["digest"] == digest(ROUNDS, SEED)
     assert outcomes(baton, task_id) == ["released", "completed"]
     assert (task["releases"], task["crashes"], task["failures"]) == (1, 0, 0)
     assert attempts[0]["lost_seconds"] < 0.5
@@ -61,7 +62,7 @@ def test_a_polite_stop_hands_over_and_loses_nothing(baton: Cluster) -> None:
 
 def test_a_killed_child_costs_its_task_one_crash_and_its_worker_nothing(baton: Cluster) -> None:
     worker = baton.start_worker("worker-1")
-    (task_id,) = submit(baton, "hash_chain", rounds=ROUNDS, seed="child")
+    (task_id,) = submit(baton, "hash_chain", rounds=ROUNDS, seed=SEED)
     saved(baton, task_id)
 
     child = _child_of(worker.pid)
@@ -69,7 +70,7 @@ def test_a_killed_child_costs_its_task_one_crash_and_its_worker_nothing(baton: C
 
     task = ended(baton, task_id)
     crashed = baton.client.attempts(task_id)[0]
-    assert task["result"]["digest"] == digest(ROUNDS, "child")
+    assert task["result"]["digest"] == digest(ROUNDS, SEED)
     assert outcomes(baton, task_id) == ["crashed", "completed"]
     assert crashed["error"]["signal"] == signal.SIGKILL
     assert worker.poll() is None
@@ -91,7 +92,7 @@ def test_a_dispatcher_killed_under_load_loses_nothing_acknowledged(baton: Cluste
     baton.start_worker("worker-1")
     baton.start_worker("worker-2")
     acknowledged: list[int] = []
-    chains = submit(baton, "hash_chain", rounds=ROUNDS, seed="restart", count=2)
+    chains = submit(baton, "hash_chain", rounds=ROUNDS, seed=SEED, count=2)
     for _ in range(3):
         acknowledged += submit(baton, "noop", count=2000)
         assert baton.dispatcher is not None
@@ -101,7 +102,7 @@ def test_a_dispatcher_killed_under_load_loses_nothing_acknowledged(baton: Cluste
 
     tasks = [ended(baton, task_id) for task_id in chains]
 
-    assert [task["result"]["digest"] for task in tasks] == [digest(ROUNDS, "restart")] * 2
+    assert [task["result"]["digest"] for task in tasks] == [digest(ROUNDS, SEED)] * 2
     assert [outcomes(baton, task_id) for task_id in chains] == [["completed"]] * 2
     baton.wait(lambda: baton.client.stats()["tasks"]["completed"] == len(acknowledged) + 2, "all to complete")
 
