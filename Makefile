@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint bench docs clean
+.PHONY: help demo test test-quick lint bench bench-peers docs clean
 PYTHON := .venv/bin/python
 
 help: ## this list
@@ -27,9 +27,13 @@ bench: ## measure speed and size; prints a table
 	@deploy/venv.sh dev
 	@$(PYTHON) -m analysis.bench
 
+bench-peers: ## measure Celery, Dramatiq, Huey and Procrastinate in the same run (under five minutes)
+	@deploy/venv.sh
+	@$(PYTHON) -m analysis.peers
+
 docs: ## write what is generated: docs/lifecycle.md, .env, the tables in README
 	@deploy/venv.sh
 	@$(PYTHON) -m analysis.generate
 
 clean: ## remove .venv and caches; data stays (see ./cleanup.sh --data)
-	rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv.lock .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -123,7 +123,9 @@ def _simulate(
 def _print(console: Console, scale: Scale) -> None:
     """The table stands on its side: a column for each size of the fleet."""
     rows = [simulation_outcome.row(outcome) for outcome in scale.outcomes]
-    table = Table("", *(cells[0] for cells in rows), box=None)
+    table = Table(box=None)
+    for heading in ("", *(cells[0] for cells in rows)):
+        table.add_column(heading, no_wrap=True)
     for index, name in enumerate(COLUMNS):
         if index:
             table.add_row(name, *(cells[index] for cells in rows))

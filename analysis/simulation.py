@@ -7,6 +7,7 @@ dispatcher, fleet.py the workers, simulate.py the command.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import random
 import tempfile
@@ -27,6 +28,10 @@ from shared.protocol import BATCH_MAX, Submission
 from shared.settings import Settings
 
 _MEASURE_FROM: Final = 5.0  # seconds until the fleet has swung in
+
+
+class _TimeIsUp(Exception):
+    """The end of the simulated time, wherever it is reached."""
 
 
 class Simulation:
@@ -50,7 +55,9 @@ class Simulation:
         self._queue: deque[Message] = deque()
         self._served = Served()
         self._all_served = 0
-        self._found_silent = 0
+        self._now = 0.0
+        self._until = 0.0
+        self._tell: Callable[[float], object] = lambda share: None
         self._free_at = -1.0  # when the group before was answered
 
     def run(self, seconds: float, tell: Callable[[float], object] = lambda share: None) -> Outcome:
@@ -112,56 +119,64 @@ class Simulation:
     # --- the server
 
     def _serve_until(self, until: float, tell: Callable[[float], object]) -> None:
-        now = 0.0
-        clock = self._dispatcher.clock
-        told = 0.0
-        while now < until:
-            self._happen(now)
-            clock.now = now
-            if self._dispatcher.next_duty_at <= now:
-                now += self._run_duties(now)
-            if not self._queue:
-                now = min(until, self._dispatcher.next_duty_at, self._events[0][0] if self._events else until)
-                continue
-            now = self._serve(now)
-            if now - told > 0.2:
-                told = now
-                tell(min(1.0, now / until))
-        self._happen(until)
+        self._until = until
+        self._tell = tell
+        self._dispatcher.database.before_single = self._before_duty_write
+        with contextlib.suppress(_TimeIsUp):
+            while True:
+                self._advance(self._now)
+                if self._dispatcher.next_duty_at <= self._now:
+                    self._dispatcher.run_duties()
+                elif self._queue:
+                    self._serve()
+                else:
+                    self._advance(min(self._dispatcher.next_duty_at, self._events[0][0]))
         self._close_accounts(until)
 
-    def _run_duties(self, now: float) -> float:
-        """Returns how long they kept the dispatcher busy."""
-        found = self._found_silent
-        self._dispatcher.run_duties()
-        busy = (self._found_silent - found) * self.costs["work"]
-        if now >= _MEASURE_FROM:
-            self._served.busy_seconds += busy
-        return busy
+    def _advance(self, now: float) -> None:
+        """Time passes, and with it what happens to the workers."""
+        if now >= self._until:
+            self._happen(self._until)
+            raise _TimeIsUp
+        self._now = self._dispatcher.clock.now = now
+        self._happen(now)
+        self._tell(now / self._until)
 
-    def _serve(self, now: float) -> float:
-        """Take a group from the queue; returns when it is answered."""
+    def _before_duty_write(self) -> None:
+        """A write of the monitor shares its commit with the messages that wait, and comes after them."""
+        if self._queue:
+            self._serve()
+        else:
+            self._advance(self._now + self.commit_seconds)
+        self._account(self.costs["work"], 0)
+        self._advance(self._now + self.costs["work"])
+
+    def _serve(self) -> None:
+        """Take a group from the queue and answer it."""
+        now = self._now
         group = [self._queue.popleft() for _ in range(min(GROUP_MAX, len(self._queue)))]
         answers = self._dispatcher.serve([message.body for message in group])
         busy = sum(self.costs[message.kind] for message in group)
         # While a commit reaches the disk, the next messages are prepared.
         takes = max(busy, self.commit_seconds) if now <= self._free_at else busy + self.commit_seconds
         self._free_at = now + takes
-        self._all_served += len(group)
-        if now >= _MEASURE_FROM:
-            self._served.busy_seconds += busy
-            self._served.messages += len(group)
+        self._account(busy, len(group))
         for message, answer in zip(group, answers, strict=True):
             worker = message.sender
             if worker.heard_at is not None:
                 self.tally.add(now, self.tally.gaps, now - worker.heard_at)
             worker.heard_at = now
             self._at(now + takes + self.conditions.network_seconds, self._on_answer, (message, answer))
-        return now + takes
+        self._advance(now + takes)
+
+    def _account(self, busy_seconds: float, messages: int) -> None:
+        self._all_served += messages
+        if self._now >= _MEASURE_FROM:
+            self._served.busy_seconds += busy_seconds
+            self._served.messages += messages
 
     def _on_event(self, event: str, facts: dict[str, Any]) -> None:
         if event == "worker_silent":
-            self._found_silent += 1
             now, worker = self._dispatcher.clock.now, self._names[facts["worker_id"]]
             if worker.died_at is None:
                 self.tally.count(now, "false deaths")

@@ -118,7 +118,7 @@ def assumptions(conditions: Conditions, costs: Costs) -> list[str]:
         f"A heartbeat costs the dispatcher {costs.heartbeat_seconds * 1e6:.0f} µs, one with a checkpoint "
         f"{costs.checkpoint_seconds * 1e6:.0f} µs, a result in and a task out {costs.work_seconds * 1e6:.0f} µs; "
         f"a commit {costs.commit_seconds * 1e6:.0f} µs for up to 256 messages ({costs.source}). Taking back a "
-        "silent worker's task costs as much as a result.",
+        "silent worker's task costs as much as a result, and the monitor takes back one after the other.",
         "The dispatcher computes on one core while the disk commits what came before; it takes messages in the "
         "order in which they come; the queue has no end, and a request that its sender has given up is carried "
         "out all the same.",
@@ -162,17 +162,19 @@ def reading(outcomes: Sequence[Outcome], conditions: Conditions, costs: Costs) -
         workers = costs.connections // 2
         limits.append((workers, f"at {workers:,} workers no further connection is answered"))
     said = ["By arithmetic: " + "; ".join(text for _, text in sorted(limits)) + "."]
-    said += [_sentence(outcome) for outcome in outcomes]
+    said += [_sentence(outcome, conditions.timeout_seconds) for outcome in outcomes]
     return said
 
 
-def _sentence(o: Outcome) -> str:
+def _sentence(o: Outcome, timeout_seconds: float) -> str:
     head = f"{o.workers:,} workers: "
-    if o.false_deaths:
+    if o.false_deaths or o.gap_p99 is None or o.gap_p99 > timeout_seconds:
         rate = o.false_deaths / o.seconds
         return head + (
-            f"broken. {rate:,.0f} false deaths a second, {o.lost_by_mistake:.1%} of all work wasted by them, "
-            f"{o.idle:.0%} of the time spent waiting for a task."
+            f"broken. Up to {_time(o.gap_p99)} between two messages of a worker (99th percentile), "
+            f"{rate:,.0f} false deaths and {o.timeouts / o.seconds:,.0f} time-outs a second, "
+            f"{o.lost_by_mistake:.1%} of all work wasted by mistake, "
+            f"{o.idle:.0%} of the workers' time spent waiting for a task."
         )
     if o.load >= 0.99:
         return head + f"saturated, but nothing is lost yet; a task is had after {_time(o.delay_median)}."

@@ -19,6 +19,7 @@ from analysis.cluster import cluster
 from analysis.workload import Workload
 
 KINDS: Final = ("prime", "sleep", "hash_chain")
+_SCATTER: Final = 0.15  # above this, single points decide what the law looks like
 
 
 class Plan(Struct):
@@ -167,6 +168,8 @@ def _law_in_words(data: Throughput) -> str:
         f"Universal scalability law: contention {law.contention:.1%}, coherency {law.coherency:.2%} "
         f"(points lie {law.error:.0%} off on average); "
     )
+    if law.error > _SCATTER:
+        text += "that is too much scatter for a prediction, so take what follows as a guess; "
     best = law.best_workers
     if best is None:
         return text + "it sees no number of workers from which more would slow things down."

@@ -47,9 +47,14 @@ class VirtualClock:
 
 
 class GroupedDatabase(Database):
-    """A real database whose writes join the transaction of the group under way, if there is one."""
+    """A real database whose writes join the transaction of the group under way, if there is one.
+
+    `before_single` is called before a write of its own: a duty's, which waits for its turn and its
+    commit among the messages of workers.
+    """
 
     _group: Transaction | None = None
+    before_single: Callable[[], object] = staticmethod(lambda: None)
 
     def together(self, operations: Sequence[Callable[[], Any]]) -> list[Any]:
         """Carry out all of them in one transaction; returns their answers."""
@@ -66,7 +71,10 @@ class GroupedDatabase(Database):
 
     def write(self, run: Run) -> Any:
         """In the group's transaction, or in one of its own."""
-        return super().write(run) if self._group is None else run(self._group)
+        if self._group is not None:
+            return run(self._group)
+        self.before_single()
+        return super().write(run)
 
     def write_and_wait(
         self, run: Run, again: Again, wait_seconds: float, types: frozenset[str] | None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -174,12 +173,15 @@ class Ledger:
             return 0
         with self.database.read() as tx:
             suspects = tx.silent_workers(before=self._silent_before(tx)).fetchall()
-        return sum(self.database.write(partial(self._lose, suspect)) for suspect in suspects)
+        if not suspects:
+            return 0
+        reclaimed: int = self.database.write(lambda tx: sum(self._lose(tx, suspect) for suspect in suspects))
+        return reclaimed
 
     def _silent_before(self, tx: Transaction) -> float:
         return tx.lease_now - self.settings.heartbeat_timeout_seconds
 
-    def _lose(self, suspect: tuple[Any, ...], tx: Transaction) -> int:
+    def _lose(self, tx: Transaction, suspect: tuple[Any, ...]) -> int:
         """Decided again here: the worker may have been heard since the suspicion arose."""
         worker_key, worker_id, name, last_heartbeat, _ = suspect
         if tx.lose_worker(worker_key=worker_key, now=tx.now, before=self._silent_before(tx)) is None:

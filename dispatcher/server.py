@@ -25,6 +25,9 @@ from dispatcher.startup import CannotStart
 
 # Waiting requests hold a thread each; these are for the others.
 SPARE_THREADS = 32
+# Idle connections count too, and a worker keeps two: room for ten thousand workers. The operating
+# system's own limit on open files may come first (ulimit -n).
+CONNECTIONS_MAX = 20_000
 # Then the process ends even if a request still runs: the database is safe at any moment.
 STOP_SECONDS = 4.0
 
@@ -41,7 +44,7 @@ class Server(MTServer):
             http=HTTPModes.http1,
             websockets=False,
             blocking_threads=parked_max + SPARE_THREADS,
-            backpressure=4 * (parked_max + SPARE_THREADS),
+            backpressure=CONNECTIONS_MAX,
             backlog=1024,
             http1_settings=HTTP1Settings(header_read_timeout=10_000),
             log_enabled=False,

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
+from analysis import console as screen
 from analysis import recovery_analysis_plot, recovery_reading, results, throughput_analysis_plot
 from analysis.batch import Attempt, Save, TaskRun
 from analysis.crew import Usage
@@ -164,6 +166,14 @@ def test_a_wrong_answer_is_said_aloud() -> None:
     data.runs[0].wrong.append("task 3 answered 7 to {}")
 
     assert reading(data)[-1] == "WRONG: task 3 answered 7 to {}"
+
+
+def test_a_wrong_answer_makes_the_command_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        screen.finish(Console(), ["WRONG: task 3 answered 7 to {}"], [], wrong=True)
+
+    assert ended.value.code == 1
+    assert "task 3 answered 7" in capsys.readouterr().out
 
 
 def test_sleeping_tasks_are_not_limited_by_cores() -> None:
