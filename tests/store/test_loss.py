@@ -301,7 +301,7 @@ def test_a_worker_heard_since_the_suspicion_keeps_its_tasks(tasks: Builder) -> N
         suspects = tx.silent_workers(before=tx.lease_now - 2).fetchall()
     tasks.hold(holding(grant))
 
-    taken = [database.write(lambda tx, suspect=suspect: ledger._lose(suspect, tx)) for suspect in suspects]
+    taken = [database.write(lambda tx, suspect=suspect: ledger._lose(tx, suspect)) for suspect in suspects]
 
     assert taken == [0]
     assert tasks.status(grant.task_id) == TaskStatus.IN_PROGRESS
