@@ -80,6 +80,7 @@ def end(
     run_at: float | None = None,
     alone: bool = False,
     worker: str = "",
+    unheard_seconds: float = 0.0,
 ) -> None:
     """End an attempt that did not complete; the task goes on as `status`. Counters None: unchanged."""
     fence = {"task_id": held.task_id, "attempt": held.attempt, "lease_id": held.lease_id}
@@ -93,7 +94,7 @@ def end(
         releases=held.releases if releases is None else releases,
         alone=int(alone),
     )
-    elapsed = _elapsed(tx, held, report)
+    elapsed = _elapsed(tx, held, report, unheard_seconds)
     lost = max(0.0, elapsed - held.saved_here)
     tx.record_attempt(
         task_id=held.task_id,
@@ -123,14 +124,14 @@ def end(
         tx.log(_EVENT[outcome], **facts, reason=_message(error))
 
 
-def _elapsed(tx: Transaction, held: Held, report: Result | None) -> float:
-    """What the worker measured, or the time up to the last word from it."""
+def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds: float) -> float:
+    """What the worker measured, or the time up to the last word from it and a guess at what followed."""
     if report is not None:
         return report.elapsed_seconds or 0.0
     if not (held.running or held.alone):
         return 0.0
     heard_at: float = tx.last_heard(worker_key=held.worker_key) or held.started_at
-    return max(0.0, min(heard_at, tx.now) - held.started_at)
+    return max(0.0, min(heard_at + unheard_seconds, tx.now) - held.started_at)
 
 
 def _message(error: bytes | None) -> str:

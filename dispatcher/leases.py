@@ -320,6 +320,8 @@ class Leases:
             run_at=run_at,
             alone=True,
             worker=worker,
+            # It died at some moment of the interval after its last heartbeat: on average in the middle.
+            unheard_seconds=self.settings.heartbeat_interval_seconds / 2,
         )
 
     def reclaim_all(self, tx: Transaction, worker_key: int, name: str, reason: str, counts: bool) -> int:

@@ -53,7 +53,7 @@ def test_what_no_checkpoint_holds_is_lost(tasks: Builder, report: object) -> Non
     assert _work(tasks) == {"useful_seconds": 0.0, "saved_seconds": 4.0, "lost_seconds": 3.0}
 
 
-def test_a_silent_workers_task_has_worked_until_its_last_word(tasks: Builder) -> None:
+def test_a_silent_workers_task_has_worked_half_a_heartbeat_beyond_its_last_word(tasks: Builder) -> None:
     grant = tasks.start()
     tasks.advance(1.5)
     tasks.hold(holding(grant, running=True))
@@ -62,7 +62,7 @@ def test_a_silent_workers_task_has_worked_until_its_last_word(tasks: Builder) ->
     tasks.fall_silent()
 
     (attempt,) = tasks.dispatcher.records.attempts(grant.task_id)
-    assert (attempt.elapsed_seconds, attempt.lost_seconds) == (1.5, 0.5)
+    assert (attempt.elapsed_seconds, attempt.lost_seconds) == (2.0, 1.0)
 
 
 def test_a_waiting_task_of_a_silent_worker_has_lost_nothing(tasks: Builder) -> None:
