@@ -231,7 +231,8 @@ class LeaseMachine(RuleBasedStateMachine):
         self.save(worker, number, 1, 0)
         for suspect in suspects:
             silent = self.model.heard.get(suspect[1], self.model.now) < self.model.now - 2.0
-            taken = self.dispatcher.database.write(partial(self.dispatcher.ledger._lose, suspect))
+            ledger = self.dispatcher.ledger
+            taken = ledger.database.write(lambda tx, ledger=ledger, suspect=suspect: ledger._lose(tx, suspect))
             assert taken == (self.model.lose(suspect[1]) if silent else 0)
 
     @rule(renewing=st.none() | WORKERS, seconds=st.sampled_from([45.0, 60.0, 101.0]))
