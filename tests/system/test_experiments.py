@@ -50,7 +50,6 @@ def test_recovery_hands_over_what_the_lost_worker_had(tmp_path: Path, way: str) 
     assert loss.worker in disturbed.victims
     assert loss.resumed_seconds is not None
     assert loss.resumed_seconds >= loss.detected_seconds >= 0
-    assert disturbed.seconds > undisturbed.seconds
     assert "All 4 answers were checked and are right." in said
     assert {path.name for path in tmp_path.glob("*.png")} >= {"recovery-time.png", "recovery-gantt.png"}
     assert (tmp_path / "recovery.html").stat().st_size > 50_000
