@@ -1,4 +1,4 @@
-"""Measures speed and size of the main job and prints a table: `make bench`.
+"""Measures the speed and size of Baton and prints a table: `make bench`.
 
 Every figure comes from real processes through HTTP, with every commit on disk (DURABILITY=full).
 `python -m analysis.bench drain submit` measures those only.

@@ -1,4 +1,4 @@
-"""The main job, end to end: three workers, one killed in the middle of a long task, nothing lost.
+"""The whole path, end to end: three workers, one killed in the middle of a long task, nothing lost.
 
 Run it with `make demo`. Exits 0 only if every answer is right and the killed task was resumed.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from dispatcher import wire
 from dispatcher.ledger import Ledger
@@ -15,12 +15,14 @@ from shared.protocol import Batch, Nothing, Revival, Submission, TaskFilter, Wai
 _submission = msgspec.json.Decoder(Submission)
 _batch = msgspec.json.Decoder(Batch)
 _revival = msgspec.json.Decoder(Revival)
+_nothing = msgspec.json.Decoder(Nothing)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     """The routes under /tasks, and their older names /submit-task and /task."""
     routes = Blueprint("tasks", __name__)
+    _add_looking(routes, records)
 
     def submit_one(data: bytes) -> Response:
         ids, statuses, warning = ledger.submit([wire.decode(data, _submission)], batch=False)
@@ -40,20 +42,10 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
             return wire.answer(_with(warning, {"task_ids": ids}), 201)
         return submit_one(data)
 
-    @routes.get("/tasks")
-    def list_tasks() -> Response:
-        return wire.answer(records.tasks(wire.query(TaskFilter)))
-
-    @routes.get("/task/<int:task_id>")
-    @routes.get("/tasks/<int:task_id>")
-    def show_task(task_id: int) -> Response:
-        return wire.answer(records.task(task_id, wire.query(Waiting).wait_seconds))
-
     @routes.post("/tasks/<int:task_id>/cancel")
     def cancel(task_id: int) -> Response:
         wire.query(Nothing)
-        if request.content_length:
-            wire.decode(wire.body(optional=True), msgspec.json.Decoder(Nothing))
+        wire.decode(wire.body(optional=True), _nothing)
         ledger.cancel(task_id)
         return wire.answer(records.task(task_id))
 
@@ -70,6 +62,21 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
         ledger.revive(task_id, wire.decode(wire.body(optional=True), _revival))
         return wire.answer(records.task(task_id))
 
+    return routes
+
+
+def _add_looking(routes: Blueprint, records: Records) -> None:
+    """The routes that only read."""
+
+    @routes.get("/tasks")
+    def list_tasks() -> Response:
+        return wire.answer(records.tasks(wire.query(TaskFilter)))
+
+    @routes.get("/task/<int:task_id>")
+    @routes.get("/tasks/<int:task_id>")
+    def show_task(task_id: int) -> Response:
+        return wire.answer(records.task(task_id, wire.query(Waiting).wait_seconds))
+
     @routes.get("/tasks/<int:task_id>/attempts")
     def attempts(task_id: int) -> Response:
         wire.query(Nothing)
@@ -84,8 +91,6 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     def output(task_id: int) -> Response:
         wire.query(Nothing)
         return Response(records.output(task_id), mimetype="application/x-ndjson")
-
-    return routes
 
 
 def _with(warning: str | None, answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The main job with real processes: submit to result, and every way a worker can leave."""
+"""The whole path with real processes: submit to result, and every way a worker can leave."""
 
 from __future__ import annotations
 
@@ -109,12 +109,7 @@ def test_a_dispatcher_killed_under_load_loses_nothing_acknowledged(baton: Cluste
 
 def test_a_result_found_while_the_dispatcher_was_down_is_delivered(baton: Cluster) -> None:
     baton.start_worker("worker-1")
-    (task_id,) = submit(baton, "sleep", seconds=1.5)
-    running(baton, task_id)
-    assert baton.dispatcher is not None
-    baton.dispatcher.kill()
-    baton.dispatcher.wait()
-    baton.wait(lambda: _kept(baton), "the result to be kept on disk")
+    task_id = _finished_alone(baton)
 
     baton.start_dispatcher()
 
@@ -126,12 +121,7 @@ def test_a_result_found_while_the_dispatcher_was_down_is_delivered(baton: Cluste
 
 def test_a_restarted_worker_delivers_what_its_predecessor_finished(baton: Cluster) -> None:
     worker = baton.start_worker("worker-1")
-    (task_id,) = submit(baton, "sleep", seconds=1.5)
-    running(baton, task_id)
-    assert baton.dispatcher is not None
-    baton.dispatcher.kill()
-    baton.dispatcher.wait()
-    baton.wait(lambda: _kept(baton), "the result to be kept on disk")
+    task_id = _finished_alone(baton)
     worker.kill()
     worker.wait()
 
@@ -269,6 +259,17 @@ def _lives(pid: int) -> bool:
     import psutil
 
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def _finished_alone(baton: Cluster) -> int:
+    """A task that its worker finished while the dispatcher was down."""
+    (task_id,) = submit(baton, "sleep", seconds=1.5)
+    running(baton, task_id)
+    assert baton.dispatcher is not None
+    baton.dispatcher.kill()
+    baton.dispatcher.wait()
+    baton.wait(lambda: _kept(baton), "the result to be kept on disk")
+    return task_id
 
 
 def _kept(baton: Cluster) -> list[Path]:
