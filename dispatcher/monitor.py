@@ -20,11 +20,12 @@ ALIVE_SECONDS = 5.0
 
 
 class Duty(NamedTuple):
-    """Something to do every `period_seconds`."""
+    """Something to do every `period_seconds`, by the leader of several dispatchers or `everywhere`."""
 
     name: str
     period_seconds: float
     run: Callable[[], object]
+    everywhere: bool = False
 
 
 class Monitor:
@@ -36,12 +37,13 @@ class Monitor:
             Duty("reclaim_silent", 0.2, ledger.reclaim_silent),
             Duty("promote", 1.0, ledger.promote),  # and at the very moment the next task is due
             Duty("reclaim_expired", 1.0, ledger.reclaim_expired),
-            Duty("serve_parked", 1.0, ledger.database.serve_parked),
+            Duty("serve_parked", 1.0, ledger.database.serve_parked, everywhere=True),
             Duty("prune", 1.0, ledger.prune),
         )
         self.passed_at = time.monotonic()
         self._ledger = ledger
         self._log = log
+        self._leading = False
         self._wake = threading.Event()
         self._stopping = False
         self._due_at: float | None = None
@@ -58,6 +60,7 @@ class Monitor:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._ledger.leadership.give_up()
 
     @property
     def alive(self) -> bool:
@@ -94,12 +97,21 @@ class Monitor:
                 heapq.heapreplace(timetable, (time.monotonic() + self.duties[index].period_seconds, index))
                 self.passed_at = time.monotonic()
 
+    def leads(self) -> bool:
+        """Does this dispatcher's monitor act? A new leader gives everybody time to be heard."""
+        before, self._leading = self._leading, self._ledger.leadership.holds()
+        if self._leading and not before:
+            self._ledger.database.clock.grace()  # what the last leader heard, we have not
+        return self._leading
+
     def _promote(self) -> None:
         self._due_at = None
         self._run(Duty("promote", 0, self._ledger.promote))
 
     def _run(self, duty: Duty) -> None:
         try:
+            if not (duty.everywhere or self.leads()):
+                return
             answer = duty.run()
         except errors.Unavailable:
             return  # said already; the next pass tries again
