@@ -42,7 +42,9 @@ class Leadership:
             return True
         if time.monotonic() - self._renewed >= RENEW_SECONDS:
             self._renewed = time.monotonic()
-            self._term = self._database.write(self._renew)
+            before, self._term = self._term, self._database.write(self._renew)
+            if self._term is not None and before is None:
+                self._database.clock.grace()  # what the last leader heard, we have not
         return self._term is not None
 
     def write(self, run: Run) -> Any:

@@ -43,7 +43,6 @@ class Monitor:
         self.passed_at = time.monotonic()
         self._ledger = ledger
         self._log = log
-        self._leading = False
         self._wake = threading.Event()
         self._stopping = False
         self._due_at: float | None = None
@@ -97,20 +96,13 @@ class Monitor:
                 heapq.heapreplace(timetable, (time.monotonic() + self.duties[index].period_seconds, index))
                 self.passed_at = time.monotonic()
 
-    def leads(self) -> bool:
-        """Does this dispatcher's monitor act? A new leader gives everybody time to be heard."""
-        before, self._leading = self._leading, self._ledger.leadership.holds()
-        if self._leading and not before:
-            self._ledger.database.clock.grace()  # what the last leader heard, we have not
-        return self._leading
-
     def _promote(self) -> None:
         self._due_at = None
         self._run(Duty("promote", 0, self._ledger.promote))
 
     def _run(self, duty: Duty) -> None:
         try:
-            if not (duty.everywhere or self.leads()):
+            if not (duty.everywhere or self._ledger.leadership.holds()):
                 return
             answer = duty.run()
         except errors.Unavailable:

@@ -48,9 +48,10 @@ class Dispatcher:
         self.records = Records(self.database, self.settings, VERSION)
         self.monitor = Monitor(self.ledger, log)
         with self.clock.undisturbed():  # the grace of a new leader would be in every test's way
-            self.monitor.leads()
+            self.ledger.leadership.holds()
 
     def close(self) -> None:
+        self.ledger.leadership.give_up()
         self.database.close()
 
     def restart(self) -> None:
