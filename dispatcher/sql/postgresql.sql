@@ -72,6 +72,12 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
    AND (status || '') = 'pending';
 
+-- name: ended_grants
+SELECT a.task_id, a.lease_id, a.attempt, a.outcome
+  FROM json_array_elements(CAST(:rows AS json)) r
+  JOIN attempts a ON a.task_id = CAST(r.value ->> 0 AS BIGINT)
+ WHERE a.lease_id = r.value ->> 1 AND a.outcome <> 'reclaimed';
+
 -- name: complete
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0, alone = 0, progress = 1,
