@@ -136,7 +136,10 @@ class Result(Struct, kw_only=True, omit_defaults=True):
 
 
 class Exchange(Struct, omit_defaults=True):
-    """The whole worker protocol: every part optional, all of it one transaction, in this order."""
+    """The whole worker protocol: every part optional, all of it one transaction, in this order.
+
+    `want_types`: claim only these of the worker's types now (it has no room for the others).
+    """
 
     worker: WorkerInfo
     holding: list[Holding] | None = None
@@ -145,6 +148,7 @@ class Exchange(Struct, omit_defaults=True):
     want: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
     wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
     logs: list[AttemptLog] = []
+    want_types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
 
 
 class GetTask(Struct):

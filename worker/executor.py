@@ -1,26 +1,31 @@
 """Runs what is in the hand: gives tasks to the children, times them, stops them, settles their ends.
 
 One thread does all of it (run_forever); others only read, or ring. The worker process itself never runs
-user code. Read child_process.py for a single child, child.py for its inside.
+user code. Read lane.py for a line of tasks, child_process.py for a single child, child.py for its inside.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from shared.log import Log
 from shared.protocol import Checkpoint, Grant, Result
 from tasks.board import StopReason
 from worker.cache_manager import Memo
 from worker.channel import CHECKPOINT, RESULT, SKIPPED, Declared, Frame
-from worker.child_process import ChildProcess, Running
+from worker.child_process import ChildProcess
 from worker.children import Children, UnusableTasks
-from worker.failure import result_of_death
+from worker.failure import OVERRUN, death, result_of_death
 from worker.hand import Hand
+from worker.lane import Lane, Running
+from worker.output import Line
 from worker.pace import Pace
 from worker.tally import LONG_SECONDS, Tally
 
@@ -42,13 +47,18 @@ _checkpoint: Final = msgspec.json.Decoder(Checkpoint)
 class Executor:
     """The children and what they work on."""
 
-    def __init__(self, hand: Hand, pace: Pace, memo: Memo, log: Log, *, slots: int, options: str) -> None:
+    def __init__(
+        self, hand: Hand, pace: Pace, memo: Memo, log: Log, *, slots: int, options: str, threads: int = 1
+    ) -> None:
         self._hand = hand
         self._pace = pace
         self._memo = memo
         self._log = log
         self._slots = slots
-        self._children = Children(slots, options, log, self._on_frames, self._on_death)
+        self.threads = threads if threads > 1 else 0  # of one, the main one will do
+        self._children = Children(
+            slots, self.threads, options, log, self._on_frames, self._on_lines, self._on_death
+        )
         self.tally = Tally(log, pace)
         self._draining = False
         self._killing = False
@@ -71,12 +81,11 @@ class Executor:
 
     def running(self) -> list[Running]:
         """What runs now."""
-        return [running for child in self._children if (running := child.running())]
+        return [running for _, lane in self._lanes() if (running := lane.running())]
 
-    @property
-    def closed_slots(self) -> int:
-        """How many slots run long tasks, so that nothing should be claimed to wait behind them."""
-        return sum(map(self._is_closed, self._children))
+    def closed_lanes(self, waits: bool = False) -> int:
+        """How many main lanes (or threads) run long tasks: nothing should be claimed to wait behind them."""
+        return sum(map(self._is_closed, self._children.lanes(waits)))
 
     @property
     def types(self) -> dict[str, Declared]:
@@ -104,9 +113,11 @@ class Executor:
         self._children.attend(self._patience())
         if not self._draining:
             self._children.start_missing()
-        for child in self._children:
-            self._supervise(child)
-        self._supply()
+        for child, lane in self._lanes():
+            self._supervise(child, lane)
+        self._supply(self._slots, waits=False)
+        if self.threads:
+            self._supply(self._slots * self.threads, waits=True)
         self._children.listen(hold_off=self._hand.outgoing.is_flooded)
         self.tally.report(time.monotonic())
         if self.tally.count > ended_before + 1:
@@ -117,42 +128,74 @@ class Executor:
         self._children.close()
 
     def _patience(self) -> float:
-        if self._draining or any(child.is_withdrawing for child in self._children):
+        if self._draining or any(lane.is_withdrawing for _, lane in self._lanes()):
             return _GATHER_SECONDS
-        return _TICK_SECONDS if any(child.sent for child in self._children) else _IDLE_SECONDS
+        return _TICK_SECONDS if any(lane.sent for _, lane in self._lanes()) else _IDLE_SECONDS
+
+    def _lanes(self) -> Iterator[tuple[ChildProcess, Lane]]:
+        return ((child, lane) for child in self._children for lane in child.lanes)
 
     # --- what children report
 
-    def _on_frames(self, child: ChildProcess, frames: list[Frame]) -> None:
+    def _on_frames(self, lane: Lane, frames: list[Frame]) -> None:
         ended: list[tuple[Grant, Result]] = []
         for kind, body in frames:
             if kind == RESULT:
-                ended.append((child.ended(), _result.decode(body)))
+                ended.append((lane.ended(), _result.decode(body)))
             elif kind == CHECKPOINT:
-                self._on_checkpoint(child, _checkpoint.decode(body))
+                self._on_checkpoint(lane, _checkpoint.decode(body))
             elif kind == SKIPPED:
-                self._hand.put_back(child.skipped(int(body)))
+                self._hand.put_back(lane.skipped(int(body)))
         self._end(ended)
 
-    def _on_checkpoint(self, child: ChildProcess, checkpoint: Checkpoint) -> None:
+    def _on_checkpoint(self, lane: Lane, checkpoint: Checkpoint) -> None:
         if checkpoint.output:
-            self._memo.saw_output(child.sent[0][1].type)
+            self._memo.saw_output(lane.sent[0][1].type)
         self._hand.save(checkpoint)
 
-    def _on_death(self, child: ChildProcess, error: msgspec.Raw) -> None:
-        """End the task that a dead child ran, or was about to take up; its neighbours wait again."""
-        reason = child.stop_reason
-        if reason is StopReason.DRAIN and not self._killing:
-            reason = StopReason.NONE  # asked politely, it died of something else
-        if reason is StopReason.NONE:
-            self._log("child_died", pid=child.pid, reason=msgspec.json.decode(error)["message"])
-        if child.sent:
-            current = child.current()
-            grant = child.sent.popleft()[1]
-            result = result_of_death(grant, reason, error, self._declared(grant))
-            result.elapsed_seconds = current[1] if current else 0.0
-            self._end([(grant, result)])
-            self._hand.put_back([grant for _, grant in child.sent])
+    def _on_lines(self, child: ChildProcess, lane: Lane, lines: list[Line]) -> None:
+        """Keep each line for the task that printed it.
+
+        Of what a thread prints outside Python (C code, a program it starts) nobody can say which thread
+        it was: every task that runs on one gets it.
+        """
+        now = time.monotonic()
+        for serial, group in groupby(lines, lambda line: line.serial):
+            printed = list(group)
+            owner = lane.whose(serial)
+            owners = [owner] if owner else [] if serial else self._on_threads(child, printed)
+            for grant in owners:
+                self._hand.say(grant, [(now, line.level, line.text) for line in printed])
+            self.tally.printed(", ".join(str(grant.task_id) for grant in owners) or "-", printed)
+
+    def _on_threads(self, child: ChildProcess, lines: list[Line]) -> list[Grant]:
+        for lane in child.lanes[1:]:
+            lane.note(lines)
+        return [running.grant for lane in child.lanes[1:] if (running := lane.running())]
+
+    def _on_death(self, child: ChildProcess, wait_status: int, peak_rss_bytes: int) -> None:
+        """End the tasks that a dead child ran, or was about to take up; those behind them wait again."""
+        busy = [lane for lane in child.lanes if lane.sent]
+        for lane in busy or child.lanes[:1]:
+            reason = lane.stop_reason
+            if child.is_killed and reason is StopReason.NONE:
+                reason = StopReason.DROP  # a neighbour did not stop; this one may go on elsewhere
+            elif reason is StopReason.DRAIN and not (self._killing or child.is_killed):
+                reason = StopReason.NONE  # asked politely, it died of something else
+            lines = lane.last_words()
+            error = death(wait_status, peak_rss_bytes, lines, tasks=len(busy))
+            if reason is StopReason.NONE:
+                self._log("child_died", pid=child.pid, reason=msgspec.json.decode(error)["message"])
+            if lane.sent:
+                self._end_lane(lane, reason, error)
+
+    def _end_lane(self, lane: Lane, reason: StopReason, error: msgspec.Raw) -> None:
+        current = lane.current()
+        grant = lane.sent.popleft()[1]
+        result = result_of_death(grant, reason, error, self._declared(grant))
+        result.elapsed_seconds = current[1] if current else 0.0
+        self._end([(grant, result)])
+        self._hand.put_back([grant for _, grant in lane.sent])
 
     def _end(self, ended: list[tuple[Grant, Result]]) -> None:
         counted = self._hand.end([result for _, result in ended])
@@ -164,42 +207,47 @@ class Executor:
 
     # --- supervision
 
-    def _supervise(self, child: ChildProcess) -> None:
-        """Look after what a child runs, and what waits behind that."""
-        if self._killing and child.sent:
-            child.stop_reason = child.stop_reason or StopReason.DRAIN
+    def _supervise(self, child: ChildProcess, lane: Lane) -> None:
+        """Look after what a lane runs, and what waits behind that."""
+        if self._killing and lane.sent:
+            lane.stop_reason = lane.stop_reason or StopReason.DRAIN
             child.kill()
-        self._hand.put_back(child.collect())
-        if self._draining or self._is_slow(child):
-            child.take_back()
-        current = child.current()
+        self._hand.put_back(lane.collect())
+        if self._draining or self._is_slow(lane):
+            lane.take_back()
+        current = lane.current()
         if current is None:
             return
         grant, elapsed = current
-        reason = self._reason_to_stop(child, grant, elapsed)
-        if reason is not child.stop_reason:
-            child.stop(reason)
-        elif time.monotonic() >= child.kill_at:
+        reason = self._reason_to_stop(lane, grant, elapsed)
+        if reason is not lane.stop_reason:
+            child.stop(lane, reason)
+        elif time.monotonic() >= lane.kill_at:
+            child.is_killed = True
             child.kill()
-        if elapsed >= LONG_SECONDS and child.announced != child.sent[0][0]:
-            child.announced = child.sent[0][0]
+        if elapsed >= LONG_SECONDS and lane.announced != lane.sent[0][0]:
+            lane.announced = lane.sent[0][0]
             self.tally.started(grant)
 
-    def _reason_to_stop(self, child: ChildProcess, grant: Grant, elapsed: float) -> StopReason:
+    def _reason_to_stop(self, lane: Lane, grant: Grant, elapsed: float) -> StopReason:
         """Why the running task should stop; one that was told to is not told for a lesser reason."""
-        if child.stop_reason in (StopReason.TIMEOUT, StopReason.DROP):
-            return child.stop_reason
+        if lane.stop_reason is StopReason.DROP or lane.stop_reason in OVERRUN:
+            return lane.stop_reason
         if (grant.task_id, grant.attempt) not in self._hand:
             return StopReason.DROP
         limit = grant.timeout_seconds or self._declared(grant).timeout_seconds
         if limit and elapsed > limit:
             self._log("task_overran", task_id=grant.task_id, attempt=grant.attempt, seconds=limit)
             return StopReason.TIMEOUT
+        patience = grant.stall_seconds
+        if patience is not UNSET and lane.silent_seconds > patience:
+            self._log("task_stalled", task_id=grant.task_id, attempt=grant.attempt, seconds=patience)
+            return StopReason.STALL
         return StopReason.DRAIN if self._draining else StopReason.NONE
 
-    def _is_slow(self, child: ChildProcess) -> bool:
-        """Whether nothing should wait behind what this child runs."""
-        current = child.current()
+    def _is_slow(self, lane: Lane) -> bool:
+        """Whether nothing should wait behind what this lane runs."""
+        current = lane.current()
         if current is None:
             return False
         grant, elapsed = current
@@ -208,29 +256,31 @@ class Executor:
             return elapsed > max(_SLOW_SECONDS, _SLOW_TIMES * mean)
         return elapsed > _SLOW_SECONDS or mean < float("inf")
 
-    def _is_closed(self, child: ChildProcess) -> bool:
+    def _is_closed(self, lane: Lane) -> bool:
         """Whether it runs something long, or of unknown length."""
-        current = child.current()
-        return current is not None and (self._is_slow(child) or not self._pace.is_short(current[0].type))
+        current = lane.current()
+        return current is not None and (self._is_slow(lane) or not self._pace.is_short(current[0].type))
 
     def _declared(self, grant: Grant) -> Declared:
         return self.types.get(grant.type, _NOTHING_DECLARED)
 
     # --- supply
 
-    def _supply(self) -> None:
-        """Give waiting tasks to the children; nothing waits in this worker behind long tasks."""
-        if not self._hand.queued:
+    def _supply(self, lanes: int, waits: bool) -> None:
+        """Give what is queued to the lanes; nothing waits in this worker behind long tasks."""
+        hand = self._hand
+        if not hand.queued(waits):
             return
-        if self._draining or sum(map(self._is_slow, self._children)) == self._slots:
-            self._release(self._hand.empty_queue())
+        if self._draining or sum(map(self._is_slow, self._children.lanes(waits))) == lanes:
+            self._release(hand.empty_queue(waits))
             return
-        for child in self._children:
-            if child.has_room and not self._is_closed(child):
-                share = -(-self._hand.queued // self._slots)  # leave as much for each other slot
-                batch = self._hand.next_batch(min(share, _BATCH_TASKS), _BATCH_SECONDS, self._pace.seconds)
+        for lane in self._children.lanes(waits):
+            if lane.has_room and not self._is_closed(lane):
+                share = -(-hand.queued(waits) // lanes)  # leave as much for each other lane
+                count = min(share, _BATCH_TASKS)
+                batch = hand.next_batch(count, _BATCH_SECONDS, self._pace.seconds, waits)
                 if batch:
-                    child.give(batch)
+                    lane.give(batch, hand.start_by())
 
     def _release(self, grants: list[Grant]) -> None:
         results = [

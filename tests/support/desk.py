@@ -38,9 +38,14 @@ class IdleExecutor:
 
     rung = 0
     closed_slots = 0
+    closed_threads = 0
+    threads = 0
 
     def ring(self) -> None:
         self.rung += 1
+
+    def closed_lanes(self, waits: bool = False) -> int:
+        return self.closed_threads if waits else self.closed_slots
 
     def running(self) -> list[Any]:
         return []

@@ -18,10 +18,10 @@ from shared.log import Log
 from shared.protocol import Checkpoint, Grant, GrantedCheckpoint, Result
 from worker.cache_manager import Memo
 from worker.channel import Options
-from worker.child_process import Running
 from worker.children import UnusableTasks
 from worker.executor import Executor
 from worker.hand import Hand
+from worker.lane import Running
 from worker.pace import Pace
 
 ODD = str(Path(__file__).parent.parent / "support" / "odd_tasks.py")
@@ -274,7 +274,7 @@ def test_what_would_wait_behind_long_tasks_goes_back(bench: Bench) -> None:
     bench.until(lambda: len(bench.results) == 20)
 
     assert [r.grant for r in bench.executor.running()] == [long]
-    assert bench.executor.closed_slots == 1
+    assert bench.executor.closed_lanes() == 1
     assert {result.outcome for result in bench.results} == {"released"}
     assert {result.task_id for result in bench.results} == {grant.task_id for grant in waiting}
 

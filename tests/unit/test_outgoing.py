@@ -9,8 +9,8 @@ from msgspec import Raw
 
 from shared.protocol import Grant, Holding
 from tests.support.messages import checkpoint, completed
-from worker.child_process import Running
 from worker.hand import Hand
+from worker.lane import Running
 
 
 def grants(*task_ids: int, lease_id: str = "lease") -> list[Grant]:
