@@ -25,7 +25,7 @@ from worker.children import Children, UnusableTasks
 from worker.failure import OVERRUN, death, result_of_death
 from worker.hand import Hand
 from worker.lane import Lane, Running
-from worker.output import Line
+from worker.output import NOBODY, Line
 from worker.pace import Pace
 from worker.tally import LONG_SECONDS, Tally
 
@@ -163,7 +163,7 @@ class Executor:
         for serial, group in groupby(lines, lambda line: line.serial):
             printed = list(group)
             owner = lane.whose(serial)
-            owners = [owner] if owner else [] if serial else self._on_threads(child, printed)
+            owners = [owner] if owner else self._on_threads(child, printed) if lane.is_main else []
             for grant in owners:
                 self._hand.say(grant, [(now, line.level, line.text) for line in printed])
             self.tally.printed(", ".join(str(grant.task_id) for grant in owners) or "-", printed)
@@ -171,7 +171,7 @@ class Executor:
     def _on_threads(self, child: ChildProcess, lines: list[Line]) -> list[Grant]:
         for lane in child.lanes[1:]:
             lane.note(lines)
-        return [running.grant for lane in child.lanes[1:] if (running := lane.running())]
+        return [grant for lane in child.lanes[1:] if (grant := lane.whose(NOBODY))]
 
     def _on_death(self, child: ChildProcess, wait_status: int, peak_rss_bytes: int) -> None:
         """End the tasks that a dead child ran, or was about to take up; those behind them wait again."""

@@ -171,11 +171,14 @@ class Lane:
         self.last_lines.extend(lines)
 
     def whose(self, serial: int) -> Grant | None:
-        """The task that printed lines: as they were marked, or the oldest without a result."""
+        """The task that printed lines: as they were marked, or the oldest without a result.
+
+        A mark of a task that has ended is over: what follows it came from outside Python.
+        """
         if not self.sent:
             return None
         oldest, grant = self.sent[0]
-        if serial in (NOBODY, oldest):
+        if serial <= oldest:
             return grant
         return next((grant for sent, grant in self.sent if sent == serial), None)
 

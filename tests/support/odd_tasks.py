@@ -188,3 +188,15 @@ def wait_and_die(ctx: TaskContext) -> None:
 def read_parents(ctx: TaskContext) -> Any:
     """Returns what it was told about its parents."""
     return dict(ctx.parents)
+
+
+@task("odd.run")
+def run(ctx: TaskContext, words: str) -> None:
+    """Has a program print, and prints nothing itself."""
+    subprocess.run(["/bin/echo", "program", words], check=True)
+
+
+@task("odd.wait_for_program", waits=True)
+def wait_for_program(ctx: TaskContext, words: str) -> None:
+    """The same, on a thread."""
+    subprocess.run(["/bin/echo", "program", words], check=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,6 +216,16 @@ def test_a_cancelled_program_is_killed_with_all_it_started(bench: Bench, tmp_pat
     bench.until(lambda: not any(map(lives, processes)), 5.0)
 
 
+def test_nothing_of_a_program_outlives_the_process_of_its_task(bench: Bench, tmp_path: Path) -> None:
+    grant = shell(bench, STUBBORN, str(tmp_path / "pids"))
+    processes = until_told(tmp_path / "pids", bench=bench)
+
+    os.kill(bench.pids()[0], signal.SIGKILL)
+
+    assert bench.result_of(grant).outcome == "crashed"
+    bench.until(lambda: not any(map(lives, processes)), 2.0)
+
+
 def test_what_a_program_leaves_behind_ends_with_it(bench: Bench, tmp_path: Path) -> None:
     result = bench.result_of(shell(bench, 'sleep 600 & echo $! > "$1"', str(tmp_path / "pid")))
 
@@ -276,9 +288,7 @@ def test_a_stopped_worker_passes_the_stop_on_and_the_next_one_goes_on(baton: Clu
     assert outcomes(baton, task_id) == ["released", "completed"]
 
 
-def test_nothing_of_a_program_outlives_its_killed_worker_and_the_next_one_goes_on(
-    baton: Cluster, tmp_path: Path
-) -> None:
+def test_nothing_of_a_program_outlives_its_killed_worker(baton: Cluster, tmp_path: Path) -> None:
     worker = baton.start_worker("worker-1")
     (stubborn,) = submit(baton, "command", argv=[SHELL, "-c", STUBBORN, "sh", str(tmp_path / "pids")])
     processes = until_told(tmp_path / "pids", baton=baton)

@@ -50,6 +50,16 @@ def test_lines_of_short_tasks_in_one_batch_are_kept_apart(bench: Bench) -> None:
     assert [text for _, text in bench.lines_of(loud_again)] == ["0", "1"]
 
 
+def test_what_a_program_prints_is_not_of_the_task_before(bench: Bench) -> None:
+    first = bench.add("odd.say", words="first")
+    second = bench.add("odd.run", words="second")
+
+    bench.until(lambda: len(bench.results) == 2)
+
+    assert len(bench.lines_of(first)) == 5
+    assert bench.lines_of(second) == [("info", "program second")]
+
+
 def test_lines_of_a_running_task_go_with_the_heartbeat_and_not_again_with_the_result(bench: Bench) -> None:
     grant = bench.add("odd.say_and_wait", words="so far", timeout_seconds=1.0)
 

@@ -74,6 +74,18 @@ def test_what_a_program_prints_beside_a_task_that_runs_alone_is_that_tasks(bench
     assert ("info", "program hello") in bench.lines_of(grant)
 
 
+def test_what_a_program_prints_on_a_thread_is_of_the_tasks_on_threads(bench: Bench) -> None:
+    bench.result_of(bench.add("odd.say", words="before"))
+    neighbour = bench.add("odd.wait", seconds=600)
+    bench.until_running(neighbour)
+
+    grant = bench.add("odd.wait_for_program", words="hello")
+    bench.result_of(grant)
+
+    assert bench.lines_of(grant) == [("info", "program hello")]
+    assert bench.lines_of(neighbour) == [("info", "program hello")]
+
+
 def test_a_time_limit_stops_a_thread_that_looks_and_its_neighbours_go_on(bench: Bench) -> None:
     (pid,) = bench.pids()
     neighbour = bench.add("odd.wait", seconds=600)
