@@ -9,9 +9,9 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import apsw
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -21,9 +21,9 @@ from shared.protocol import ExchangeAnswer, Grant, Holding
 from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
-from tests.support.invariants import check_invariants
 from tests.support.messages import body, checkpoint, completed, crashed, failed, fence, holding, released
 from tests.support.model import ENDED, Model, Task
+from tests.support.stores import PostgreSQLStore, SQLiteStore, Store
 
 WORKERS = st.sampled_from(["w0", "w1", "w2"])
 TYPES: dict[str, list[str] | None] = {"w0": None, "w1": ["a"], "w2": ["a", "b"]}
@@ -56,15 +56,18 @@ class LeaseMachine(RuleBasedStateMachine):
     def open(self, tasks: list[dict[str, Any]], want: int) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="baton-machine-")
         self.clock = FakeClock()
-        self.dispatcher = Dispatcher(Path(self.folder.name), self.clock)
+        self.dispatcher = Dispatcher(self.store(), self.clock)
         self.builder = Builder(self.dispatcher)
         self.model = Model(self.clock.lease(), self.clock.wall())
-        self.reader = apsw.Connection(str(self.dispatcher.path), flags=apsw.SQLITE_OPEN_READONLY)
         self.given: list[Grant] = []
         self.submit({**tasks.pop(), "delay_seconds": None})  # something to claim at once
         for fields in tasks:
             self.submit(fields)
         self.claim("w0", want)
+
+    def store(self) -> Store:
+        """An empty database."""
+        return SQLiteStore(Path(self.folder.name))
 
     def say(self, worker: str, **parts: Any) -> ExchangeAnswer:
         self.model.heard[worker] = self.model.now
@@ -257,14 +260,13 @@ class LeaseMachine(RuleBasedStateMachine):
     def every_task_stands_where_the_model_says(self) -> None:
         tasks = self.model.tasks.values()
         expected = [(t.id, t.status, t.attempt, t.failures, t.crashes, t.releases, t.seq) for t in tasks]
-        assert list(self.reader.execute(STANDING)) == expected
+        assert self.dispatcher.rows(STANDING) == expected
 
     def teardown(self) -> None:
-        outputs = "SELECT CAST(body AS TEXT) + 0 FROM task_outputs WHERE task_id = ? ORDER BY chunk_index"
-        stored = [[n for (n,) in self.reader.execute(outputs, (i,))] for i in self.model.tasks]
-        self.reader.close()
+        outputs = "SELECT body FROM task_outputs WHERE task_id = ? ORDER BY chunk_index"
+        stored = [[int(n) for (n,) in self.dispatcher.rows(outputs, i)] for i in self.model.tasks]
         self.dispatcher.close()
-        check_invariants(self.dispatcher.path)
+        self.dispatcher.store.check()
         self.folder.cleanup()
         assert stored == [task.output for task in self.model.tasks.values()]
 
@@ -286,5 +288,23 @@ def _names(answer: ExchangeAnswer) -> tuple[list[tuple[int, int]], list[tuple[in
     return lost, [(item.task_id, item.attempt) for item in answer.cancel]
 
 
+class LeaseMachineOnPostgreSQL(LeaseMachine):
+    server: ClassVar[tuple[str, str]]
+
+    def store(self) -> Store:
+        return PostgreSQLStore(*self.server)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.dispatcher.store.drop()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def machine_server(postgres: tuple[str, str]) -> None:
+    LeaseMachineOnPostgreSQL.server = postgres
+
+
 TestLeaseMachine = LeaseMachine.TestCase
 TestLeaseMachine.settings = settings(max_examples=300, stateful_step_count=25)
+TestLeaseMachineOnPostgreSQL = pytest.mark.usefixtures("machine_server")(LeaseMachineOnPostgreSQL.TestCase)
+TestLeaseMachineOnPostgreSQL.settings = settings(max_examples=40, stateful_step_count=25)
