@@ -15,7 +15,7 @@ import pytest
 
 from analysis.cluster import Cluster, cluster
 from shared.protocol import Grant, GrantedCheckpoint
-from tests.support.invariants import check_invariants
+from tests.support.stores import Store
 from tests.system.bench import Bench, error_of, lives
 from tests.system.support import ended, outcomes, saved, submit
 from worker.programs import UnknownProgram, allowed
@@ -52,10 +52,11 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.fixture
-def baton(tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(tmp_path, COMMAND_PROGRAMS=SHELL, CHECKPOINT_INTERVAL_SECONDS="0.1") as made:
+def baton(store: Store, tmp_path: Path) -> Iterator[Cluster]:
+    options = {"COMMAND_PROGRAMS": SHELL, "CHECKPOINT_INTERVAL_SECONDS": "0.1"}
+    with cluster(tmp_path, DATABASE_URL=store.url, **options) as made:
         yield made
-    check_invariants(made.database)
+    store.check()
 
 
 def shell(bench: Bench, script: str, *arguments: str, **options: Any) -> Grant:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from analysis.cluster import cluster
 from shared.protocol import Grant
+from tests.support.invariants import check_invariants
 from tests.system.bench import Bench, error_of
+from tests.system.support import ended, submit
 
 
 @pytest.fixture
@@ -153,3 +157,20 @@ def test_what_waits_behind_a_full_house_goes_back(bench: Bench) -> None:
 
     assert bench.result_of(late).outcome == "released"
     assert bench.result_of(bench.add("noop")).outcome == "completed"
+
+
+def test_a_worker_fills_its_threads_and_computes_beside_them(tmp_path: Path) -> None:
+    with cluster(tmp_path) as baton:
+        baton.start_worker("worker-1", "--threads", "8")
+        waiting = submit(baton, "sleep", 8, seconds=600)
+
+        def all_run() -> bool:
+            return all((baton.client.task(task_id)["progress"] or 0) > 0 for task_id in waiting)
+
+        baton.wait(all_run, "all of them to run at once")
+        (computing,) = submit(baton, "hash_chain", rounds=100, seed="s")
+
+        assert ended(baton, computing)["status"] == "completed"
+        for task_id in waiting:
+            baton.client.cancel(task_id)
+    check_invariants(baton.database)
