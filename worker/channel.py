@@ -55,7 +55,7 @@ class Hello(Struct, omit_defaults=True):
 
 
 class Work(Struct, omit_defaults=True):
-    """Tasks for a lane, to be run in this order; the first one's serial number is `first`.
+    """Tasks for a strand, to be run in this order; the first one's serial number is `first`.
 
     `start_by`: by serial number, until when some may start, on the clock that both sides share.
     """

@@ -1,7 +1,7 @@
 """A child process: runs the tasks its worker sends, and reports each at once.
 
 It alone imports task modules. It talks to nobody but its worker, and ends when the worker is gone. Each
-lane runs one task after the other: the first on the main thread, further ones on threads of their own.
+strand runs one task after the other: the first on the main thread, further ones on threads of their own.
 Started as `python -m worker.child SOCKET:BOARD:PIPE[,...] OPTIONS`; see child_process.py for the other side.
 """
 
@@ -41,8 +41,8 @@ from worker.failure import OVERRUN, deadline_missed, failure_of
 from worker.output import Printer, Router
 
 
-class LaneRunner:
-    """Runs a lane's tasks until the worker closes the channel."""
+class StrandRunner:
+    """Runs a strand's tasks until the worker closes the channel."""
 
     def __init__(self, fds: str, options: Options, is_main: bool) -> None:
         end, board, pipe = map(int, fds.split(":"))
@@ -141,11 +141,11 @@ def _declared(kind: TaskType) -> Declared:
     return Declared(kind.timeout_seconds, kind.max_retries, kind.pure, kind.waits)
 
 
-def _run_on_thread(lane: LaneRunner, router: Router) -> None:
-    """Run a lane; our own mistake there takes the process along, so that the worker hears of it."""
-    router.enter(lane.printer)
+def _run_on_thread(strand: StrandRunner, router: Router) -> None:
+    """Run a strand; our own mistake there takes the process along, so that the worker hears of it."""
+    router.enter(strand.printer)
     try:
-        lane.run_forever()
+        strand.run_forever()
     except (Gone, BrokenPipeError, ConnectionResetError):
         return
     except BaseException:
@@ -160,16 +160,16 @@ def main() -> None:
     sys.path.append(os.getcwd())  # for TASK_MODULES; behind everything else, so it shadows nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     main_fds, *other_fds = sys.argv[1].split(",")
-    first = LaneRunner(main_fds, options, is_main=True)
-    others = [LaneRunner(fds, options, is_main=False) for fds in other_fds]
+    first = StrandRunner(main_fds, options, is_main=True)
+    others = [StrandRunner(fds, options, is_main=False) for fds in other_fds]
     signal.signal(signal.SIGTERM, first.on_signal)
     router = Router(first.printer)
     sys.stdout = sys.stderr = router if others else first.printer
     TaskContext.log = TaskLog(lambda text, level: router.printer.say(text, level))
     try:
         first.say_hello(_hello(options))
-        for lane in others:
-            threading.Thread(target=_run_on_thread, args=(lane, router), daemon=True).start()
+        for strand in others:
+            threading.Thread(target=_run_on_thread, args=(strand, router), daemon=True).start()
         first.run_forever()
     except (Gone, BrokenPipeError, ConnectionResetError):
         os._exit(0)  # not waiting for threads that a task may have left

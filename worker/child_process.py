@@ -1,6 +1,6 @@
 """A child process as its worker sees it: one life, from its start to its burial.
 
-Read lane.py for what it runs, child.py for its inside, tasks/board.py for the memory they share.
+Read strand.py for what it runs, child.py for its inside, tasks/board.py for the memory they share.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from contextlib import suppress
 
 from shared.settings import ROOT
 from tasks.board import StopReason
-from worker.lane import ChildEnds, Lane
+from worker.strand import ChildEnds, Strand
 
 
 class ChildProcess:
-    """A child and its lanes. Starts with the object."""
+    """A child and its strands. Starts with the object."""
 
     def __init__(self, options: str, threads: int) -> None:
         ends: list[ChildEnds] = []
         try:
             ends += [ChildEnds() for _ in range(1 + threads)]
             self._process = _spawn([end.fds for end in ends], options)
-            self.lanes = [Lane(end, is_main=end is ends[0]) for end in ends]
+            self.strands = [Strand(end, is_main=end is ends[0]) for end in ends]
         except OSError:
             for end in ends:
                 end.abandon()
@@ -40,17 +40,17 @@ class ChildProcess:
         self.is_killed = False  # by us, since a task in it did not stop
 
     @property
-    def main(self) -> Lane:
-        """The lane on the main thread."""
-        return self.lanes[0]
+    def main(self) -> Strand:
+        """The strand on the main thread."""
+        return self.strands[0]
 
-    def stop(self, lane: Lane, reason: StopReason) -> None:
-        """Ask a lane's running task to stop; unless for a drain, interrupt it now, if it can be.
+    def stop(self, strand: Strand, reason: StopReason) -> None:
+        """Ask a strand's running task to stop; unless for a drain, interrupt it now, if it can be.
 
         A signal reaches the main thread only; what runs on another one has to look at its context.
         """
-        lane.stop(reason)
-        if lane.is_main and reason is not StopReason.DRAIN:
+        strand.stop(reason)
+        if strand.is_main and reason is not StopReason.DRAIN:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
@@ -64,24 +64,31 @@ class ChildProcess:
         _, status, usage = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen does not wait, too
         self.is_dead = True
-        for lane in self.lanes:
-            lane.close()
+        for strand in self.strands:
+            strand.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
         return status, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _spawn(lanes: list[tuple[int, int, int]], options: str) -> subprocess.Popen[bytes]:
+def _spawn(strands: list[tuple[int, int, int]], options: str) -> subprocess.Popen[bytes]:
     """A fresh interpreter in a session, and so a process group, of its own."""
     # -P and PYTHONPATH: it finds our packages whatever its folder, and nothing of that folder instead.
     paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
-    _, _, printed = lanes[0]
+    _, _, printed = strands[0]
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "worker.child", ",".join(":".join(map(str, fds)) for fds in lanes), options],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "worker.child",
+            ",".join(":".join(map(str, fds)) for fds in strands),
+            options,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=printed,
         stderr=printed,
-        pass_fds=[fd for fds in lanes for fd in fds],
+        pass_fds=[fd for fds in strands for fd in fds],
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )

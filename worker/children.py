@@ -19,8 +19,8 @@ from shared.log import Log
 from worker.bell import Bell
 from worker.channel import HELLO, Declared, Frame, Gone, Hello
 from worker.child_process import ChildProcess
-from worker.lane import Lane
 from worker.output import Line
+from worker.strand import Strand
 from worker.watchdog import Watchdog
 
 _STARTS_TRIED: Final = 3  # before giving up, if none has ever succeeded
@@ -42,9 +42,9 @@ class _Slot:
 
 
 class Children:
-    """The living children, each with `threads` lanes beside its main one.
+    """The living children, each with `threads` strands beside its main one.
 
-    `on_frames` gets what a lane has said, `on_lines` what was printed in one, before the frames that were
+    `on_frames` gets what a strand has said, `on_lines` what was printed in one, before the frames that were
     sent after it; `on_death` a child that is dead, its wait status and its peak memory in bytes.
     """
 
@@ -54,8 +54,8 @@ class Children:
         threads: int,
         options: str,
         log: Log,
-        on_frames: Callable[[Lane, list[Frame]], None],
-        on_lines: Callable[[ChildProcess, Lane, list[Line]], None],
+        on_frames: Callable[[Strand, list[Frame]], None],
+        on_lines: Callable[[ChildProcess, Strand, list[Line]], None],
         on_death: Callable[[ChildProcess, int, int], None],
     ) -> None:
         self._slots = [_Slot() for _ in range(slots)]
@@ -75,9 +75,11 @@ class Children:
         """Those that live now; any thread may ask."""
         return (child for slot in self._slots if (child := slot.child) is not None)
 
-    def lanes(self, waits: bool) -> Iterator[Lane]:
-        """The main lanes of those that can work, or (`waits`) the lanes on threads; any thread may ask."""
-        return (lane for child in self if child.is_ready for lane in child.lanes if lane.is_main is not waits)
+    def strands(self, waits: bool) -> Iterator[Strand]:
+        """The main strands of those that can work, or (`waits`) the strands on threads; any thread may ask."""
+        return (
+            strand for child in self if child.is_ready for strand in child.strands if strand.is_main is not waits
+        )
 
     def start_missing(self) -> None:
         """Start a child in each empty slot whose time has come."""
@@ -95,8 +97,8 @@ class Children:
         """Say what to wait for: frames, unless they are to be held off, and room for ours that wait."""
         for slot in self._slots:
             if slot.child is not None:
-                for lane in slot.child.lanes:
-                    self._listen(slot, slot.child, lane, 0 if hold_off else selectors.EVENT_READ)
+                for strand in slot.child.strands:
+                    self._listen(slot, slot.child, strand, 0 if hold_off else selectors.EVENT_READ)
 
     def close(self) -> None:
         """Kill every child and all it started."""
@@ -118,10 +120,10 @@ class Children:
             self._start_later(slot)
             return
         self._watchdog.watch(child.pid)
-        for lane in child.lanes:
-            self._listen(slot, child, lane, selectors.EVENT_READ)
-            hear = partial(self._hear_lines, child, lane)
-            self._selector.register(lane.output.file, selectors.EVENT_READ, hear)
+        for strand in child.strands:
+            self._listen(slot, child, strand, selectors.EVENT_READ)
+            hear = partial(self._hear_lines, child, strand)
+            self._selector.register(strand.output.file, selectors.EVENT_READ, hear)
         if child.pidfd is not None:
             self._selector.register(child.pidfd, selectors.EVENT_READ, partial(self._bury, slot, child))
 
@@ -141,52 +143,52 @@ class Children:
 
     # --- hearing
 
-    def _listen(self, slot: _Slot, child: ChildProcess, lane: Lane, wanted: int) -> None:
-        wanted |= selectors.EVENT_WRITE if lane.channel.is_full else 0
-        end = lane.channel.socket
+    def _listen(self, slot: _Slot, child: ChildProcess, strand: Strand, wanted: int) -> None:
+        wanted |= selectors.EVENT_WRITE if strand.channel.is_full else 0
+        end = strand.channel.socket
         known = self._selector.get_map().get(end)
         if known is None and wanted:
-            self._selector.register(end, wanted, partial(self._hear, slot, child, lane))
+            self._selector.register(end, wanted, partial(self._hear, slot, child, strand))
         elif known is not None and not wanted:
             self._selector.unregister(end)
         elif known is not None and known.events != wanted:
             self._selector.modify(end, wanted, known.data)
 
-    def _hear(self, slot: _Slot, child: ChildProcess, lane: Lane) -> None:
+    def _hear(self, slot: _Slot, child: ChildProcess, strand: Strand) -> None:
         if child.is_dead:  # of several signs at once, its death was seen first
             return
-        lane.channel.flush()
+        strand.channel.flush()
         try:
-            self._receive(child, lane)
+            self._receive(child, strand)
         except Gone:
             self._bury(slot, child)
 
-    def _receive(self, child: ChildProcess, lane: Lane) -> bool:
-        """Hand on what a lane has sent; returns whether there was any, raises Gone at its end."""
-        frames = lane.channel.receive()
+    def _receive(self, child: ChildProcess, strand: Strand) -> bool:
+        """Hand on what a strand has sent; returns whether there was any, raises Gone at its end."""
+        frames = strand.channel.receive()
         if frames and not child.is_ready:
             (kind, body), *frames = frames
             assert kind == HELLO
             self._on_hello(child, _hello.decode(body))
         if frames:
-            self._hear_all_lines(child, lane)  # what a task printed was in the pipe before its result
-            self._on_frames(lane, frames)
+            self._hear_all_lines(child, strand)  # what a task printed was in the pipe before its result
+            self._on_frames(strand, frames)
         return frames is not None
 
-    def _hear_lines(self, child: ChildProcess, lane: Lane) -> bool:
-        """Hand on what has been printed in a lane, a pipe full at most; returns whether there may be more."""
+    def _hear_lines(self, child: ChildProcess, strand: Strand) -> bool:
+        """Hand on what has been printed in a strand, a pipe full at most; returns whether there may be more."""
         if child.is_dead:
             return False
-        lines = lane.output.read()
+        lines = strand.output.read()
         if lines is None:
             return False
-        lane.note(lines)
+        strand.note(lines)
         if lines:
-            self._on_lines(child, lane, lines)
+            self._on_lines(child, strand, lines)
         return True
 
-    def _hear_all_lines(self, child: ChildProcess, lane: Lane) -> None:
-        for printed_in in (lane,) if lane.is_main else (child.main, lane):
+    def _hear_all_lines(self, child: ChildProcess, strand: Strand) -> None:
+        for printed_in in (strand,) if strand.is_main else (child.main, strand):
             reads = 0
             while reads < _READS_MAX and self._hear_lines(child, printed_in):
                 reads += 1
@@ -199,15 +201,15 @@ class Children:
         """A child is dead or has closed its channel: hear its last words, and make room for another."""
         if child.is_dead:
             return
-        for lane in child.lanes:
+        for strand in child.strands:
             try:
-                while self._receive(child, lane):
+                while self._receive(child, strand):
                     continue
             except Gone:
                 pass  # all that it said has been heard
-            self._hear_all_lines(child, lane)
-            self._forget(lane.channel.socket)
-            self._forget(lane.output.file)
+            self._hear_all_lines(child, strand)
+            self._forget(strand.channel.socket)
+            self._forget(strand.output.file)
         self._forget(child.pidfd)
         child.kill()  # what it left behind in its group, while the group's number is still ours
         self._watchdog.forget(child.pid)

@@ -170,11 +170,11 @@ class Work:
         types = [kind for kind in known if self._runs_on_main(kind) is bool(for_main)]
         return (max(for_main, for_threads), types) if types else (0, None)
 
-    def _room(self, lanes: int, unfinished: int, waits: bool) -> int:
-        closed = self._executor.closed_lanes(waits)  # each of them is left out, and the long task it runs
-        lanes -= closed
+    def _room(self, strands: int, unfinished: int, waits: bool) -> int:
+        closed = self._executor.closed_strands(waits)  # each of them is left out, and the long task it runs
+        strands -= closed
         among = self._hand.waiting_types.__contains__ if waits else self._runs_on_main
-        return self._pace.want(lanes, unfinished - closed, among) if lanes else 0
+        return self._pace.want(strands, unfinished - closed, among) if strands else 0
 
     def _runs_on_main(self, kind: str) -> bool:
         return kind not in self._hand.waiting_types

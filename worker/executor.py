@@ -1,7 +1,7 @@
 """Runs what is in the hand: gives tasks to the children, times them, stops them, settles their ends.
 
 One thread does all of it (run_forever); others only read, or ring. The worker process itself never runs
-user code. Read lane.py for a line of tasks, child_process.py for a single child, child.py for its inside.
+user code. Read strand.py for a line of tasks, child_process.py for a single child, child.py for its inside.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from worker.child_process import ChildProcess
 from worker.children import Children, UnusableTasks
 from worker.failure import OVERRUN, death, result_of_death
 from worker.hand import Hand
-from worker.lane import Lane, Running
 from worker.output import NOBODY, Line
 from worker.pace import Pace
+from worker.strand import Running, Strand
 from worker.tally import LONG_SECONDS, Tally
 
 _HELLO_SECONDS: Final = 60.0  # enough for a slow disk under many starting children
@@ -81,11 +81,11 @@ class Executor:
 
     def running(self) -> list[Running]:
         """What runs now."""
-        return [running for _, lane in self._lanes() if (running := lane.running())]
+        return [running for _, strand in self._strands() if (running := strand.running())]
 
-    def closed_lanes(self, waits: bool = False) -> int:
-        """How many main lanes (or threads) run long tasks: nothing should be claimed to wait behind them."""
-        return sum(map(self._is_closed, self._children.lanes(waits)))
+    def closed_strands(self, waits: bool = False) -> int:
+        """How many main strands (or threads) run long tasks: nothing should be claimed to wait behind them."""
+        return sum(map(self._is_closed, self._children.strands(waits)))
 
     @property
     def types(self) -> dict[str, Declared]:
@@ -113,8 +113,8 @@ class Executor:
         self._children.attend(self._patience())
         if not self._draining:
             self._children.start_missing()
-        for child, lane in self._lanes():
-            self._supervise(child, lane)
+        for child, strand in self._strands():
+            self._supervise(child, strand)
         self._supply(self._slots, waits=False)
         if self.threads:
             self._supply(self._slots * self.threads, waits=True)
@@ -128,32 +128,32 @@ class Executor:
         self._children.close()
 
     def _patience(self) -> float:
-        if self._draining or any(lane.is_withdrawing for _, lane in self._lanes()):
+        if self._draining or any(strand.is_withdrawing for _, strand in self._strands()):
             return _GATHER_SECONDS
-        return _TICK_SECONDS if any(lane.sent for _, lane in self._lanes()) else _IDLE_SECONDS
+        return _TICK_SECONDS if any(strand.sent for _, strand in self._strands()) else _IDLE_SECONDS
 
-    def _lanes(self) -> Iterator[tuple[ChildProcess, Lane]]:
-        return ((child, lane) for child in self._children for lane in child.lanes)
+    def _strands(self) -> Iterator[tuple[ChildProcess, Strand]]:
+        return ((child, strand) for child in self._children for strand in child.strands)
 
     # --- what children report
 
-    def _on_frames(self, lane: Lane, frames: list[Frame]) -> None:
+    def _on_frames(self, strand: Strand, frames: list[Frame]) -> None:
         ended: list[tuple[Grant, Result]] = []
         for kind, body in frames:
             if kind == RESULT:
-                ended.append((lane.ended(), _result.decode(body)))
+                ended.append((strand.ended(), _result.decode(body)))
             elif kind == CHECKPOINT:
-                self._on_checkpoint(lane, _checkpoint.decode(body))
+                self._on_checkpoint(strand, _checkpoint.decode(body))
             elif kind == SKIPPED:
-                self._hand.put_back(lane.skipped(int(body)))
+                self._hand.put_back(strand.skipped(int(body)))
         self._end(ended)
 
-    def _on_checkpoint(self, lane: Lane, checkpoint: Checkpoint) -> None:
+    def _on_checkpoint(self, strand: Strand, checkpoint: Checkpoint) -> None:
         if checkpoint.output:
-            self._memo.saw_output(lane.sent[0][1].type)
+            self._memo.saw_output(strand.sent[0][1].type)
         self._hand.save(checkpoint)
 
-    def _on_lines(self, child: ChildProcess, lane: Lane, lines: list[Line]) -> None:
+    def _on_lines(self, child: ChildProcess, strand: Strand, lines: list[Line]) -> None:
         """Keep each line for the task that printed it.
 
         Of what a thread prints outside Python (C code, a program it starts) nobody can say which thread
@@ -162,40 +162,40 @@ class Executor:
         now = time.monotonic()
         for serial, group in groupby(lines, lambda line: line.serial):
             printed = list(group)
-            owner = lane.whose(serial)
-            owners = [owner] if owner else self._on_threads(child, printed) if lane.is_main else []
+            owner = strand.whose(serial)
+            owners = [owner] if owner else self._on_threads(child, printed) if strand.is_main else []
             for grant in owners:
                 self._hand.say(grant, [(now, line.level, line.text) for line in printed])
             self.tally.printed(", ".join(str(grant.task_id) for grant in owners) or "-", printed)
 
     def _on_threads(self, child: ChildProcess, lines: list[Line]) -> list[Grant]:
-        for lane in child.lanes[1:]:
-            lane.note(lines)
-        return [grant for lane in child.lanes[1:] if (grant := lane.whose(NOBODY))]
+        for strand in child.strands[1:]:
+            strand.note(lines)
+        return [grant for strand in child.strands[1:] if (grant := strand.whose(NOBODY))]
 
     def _on_death(self, child: ChildProcess, wait_status: int, peak_rss_bytes: int) -> None:
         """End the tasks that a dead child ran, or was about to take up; those behind them wait again."""
-        busy = [lane for lane in child.lanes if lane.sent]
-        for lane in busy or child.lanes[:1]:
-            reason = lane.stop_reason
+        busy = [strand for strand in child.strands if strand.sent]
+        for strand in busy or child.strands[:1]:
+            reason = strand.stop_reason
             if child.is_killed and reason is StopReason.NONE:
                 reason = StopReason.DROP  # a neighbour did not stop; this one may go on elsewhere
             elif reason is StopReason.DRAIN and not (self._killing or child.is_killed):
                 reason = StopReason.NONE  # asked politely, it died of something else
-            lines = lane.last_words()
+            lines = strand.last_words()
             error = death(wait_status, peak_rss_bytes, lines, tasks=len(busy))
             if reason is StopReason.NONE:
                 self._log("child_died", pid=child.pid, reason=msgspec.json.decode(error)["message"])
-            if lane.sent:
-                self._end_lane(lane, reason, error)
+            if strand.sent:
+                self._end_strand(strand, reason, error)
 
-    def _end_lane(self, lane: Lane, reason: StopReason, error: msgspec.Raw) -> None:
-        current = lane.current()
-        grant = lane.sent.popleft()[1]
+    def _end_strand(self, strand: Strand, reason: StopReason, error: msgspec.Raw) -> None:
+        current = strand.current()
+        grant = strand.sent.popleft()[1]
         result = result_of_death(grant, reason, error, self._declared(grant))
         result.elapsed_seconds = current[1] if current else 0.0
         self._end([(grant, result)])
-        self._hand.put_back([grant for _, grant in lane.sent])
+        self._hand.put_back([grant for _, grant in strand.sent])
 
     def _end(self, ended: list[tuple[Grant, Result]]) -> None:
         counted = self._hand.end([result for _, result in ended])
@@ -207,32 +207,32 @@ class Executor:
 
     # --- supervision
 
-    def _supervise(self, child: ChildProcess, lane: Lane) -> None:
-        """Look after what a lane runs, and what waits behind that."""
-        if self._killing and lane.sent:
-            lane.stop_reason = lane.stop_reason or StopReason.DRAIN
+    def _supervise(self, child: ChildProcess, strand: Strand) -> None:
+        """Look after what a strand runs, and what waits behind that."""
+        if self._killing and strand.sent:
+            strand.stop_reason = strand.stop_reason or StopReason.DRAIN
             child.kill()
-        self._hand.put_back(lane.collect())
-        if self._draining or self._is_slow(lane):
-            lane.take_back()
-        current = lane.current()
+        self._hand.put_back(strand.collect())
+        if self._draining or self._is_slow(strand):
+            strand.take_back()
+        current = strand.current()
         if current is None:
             return
         grant, elapsed = current
-        reason = self._reason_to_stop(lane, grant, elapsed)
-        if reason is not lane.stop_reason:
-            child.stop(lane, reason)
-        elif time.monotonic() >= lane.kill_at:
+        reason = self._reason_to_stop(strand, grant, elapsed)
+        if reason is not strand.stop_reason:
+            child.stop(strand, reason)
+        elif time.monotonic() >= strand.kill_at:
             child.is_killed = True
             child.kill()
-        if elapsed >= LONG_SECONDS and lane.announced != lane.sent[0][0]:
-            lane.announced = lane.sent[0][0]
+        if elapsed >= LONG_SECONDS and strand.announced != strand.sent[0][0]:
+            strand.announced = strand.sent[0][0]
             self.tally.started(grant)
 
-    def _reason_to_stop(self, lane: Lane, grant: Grant, elapsed: float) -> StopReason:
+    def _reason_to_stop(self, strand: Strand, grant: Grant, elapsed: float) -> StopReason:
         """Why the running task should stop; one that was told to is not told for a lesser reason."""
-        if lane.stop_reason is StopReason.DROP or lane.stop_reason in OVERRUN:
-            return lane.stop_reason
+        if strand.stop_reason is StopReason.DROP or strand.stop_reason in OVERRUN:
+            return strand.stop_reason
         if (grant.task_id, grant.attempt) not in self._hand:
             return StopReason.DROP
         limit = grant.timeout_seconds or self._declared(grant).timeout_seconds
@@ -240,14 +240,14 @@ class Executor:
             self._log("task_overran", task_id=grant.task_id, attempt=grant.attempt, seconds=limit)
             return StopReason.TIMEOUT
         patience = grant.stall_seconds
-        if patience is not UNSET and lane.silent_seconds > patience:
+        if patience is not UNSET and strand.silent_seconds > patience:
             self._log("task_stalled", task_id=grant.task_id, attempt=grant.attempt, seconds=patience)
             return StopReason.STALL
         return StopReason.DRAIN if self._draining else StopReason.NONE
 
-    def _is_slow(self, lane: Lane) -> bool:
-        """Whether nothing should wait behind what this lane runs."""
-        current = lane.current()
+    def _is_slow(self, strand: Strand) -> bool:
+        """Whether nothing should wait behind what this strand runs."""
+        current = strand.current()
         if current is None:
             return False
         grant, elapsed = current
@@ -256,31 +256,31 @@ class Executor:
             return elapsed > max(_SLOW_SECONDS, _SLOW_TIMES * mean)
         return elapsed > _SLOW_SECONDS or mean < float("inf")
 
-    def _is_closed(self, lane: Lane) -> bool:
+    def _is_closed(self, strand: Strand) -> bool:
         """Whether it runs something long, or of unknown length."""
-        current = lane.current()
-        return current is not None and (self._is_slow(lane) or not self._pace.is_short(current[0].type))
+        current = strand.current()
+        return current is not None and (self._is_slow(strand) or not self._pace.is_short(current[0].type))
 
     def _declared(self, grant: Grant) -> Declared:
         return self.types.get(grant.type, _NOTHING_DECLARED)
 
     # --- supply
 
-    def _supply(self, lanes: int, waits: bool) -> None:
-        """Give what is queued to the lanes; nothing waits in this worker behind long tasks."""
+    def _supply(self, strands: int, waits: bool) -> None:
+        """Give what is queued to the strands; nothing waits in this worker behind long tasks."""
         hand = self._hand
         if not hand.queued(waits):
             return
-        if self._draining or sum(map(self._is_slow, self._children.lanes(waits))) == lanes:
+        if self._draining or sum(map(self._is_slow, self._children.strands(waits))) == strands:
             self._release(hand.empty_queue(waits))
             return
-        for lane in self._children.lanes(waits):
-            if lane.has_room and not self._is_closed(lane):
-                share = -(-hand.queued(waits) // lanes)  # leave as much for each other lane
+        for strand in self._children.strands(waits):
+            if strand.has_room and not self._is_closed(strand):
+                share = -(-hand.queued(waits) // strands)  # leave as much for each other strand
                 count = min(share, _BATCH_TASKS)
                 batch = hand.next_batch(count, _BATCH_SECONDS, self._pace.seconds, waits)
                 if batch:
-                    lane.give(batch, hand.start_by())
+                    strand.give(batch, hand.start_by())
 
     def _release(self, grants: list[Grant]) -> None:
         results = [

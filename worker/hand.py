@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterable
 from msgspec import UNSET
 
 from shared.protocol import Checkpoint, Grant, Holding, Result
-from worker.lane import Running
 from worker.outgoing import Key, Outgoing
+from worker.strand import Running
 from worker.tail import Said
 
 
@@ -27,7 +27,7 @@ class Hand:
         self.changed = threading.Condition()
         self.outgoing = Outgoing(self.changed)
         self._grants: dict[Key, Grant] = {}  # without a result yet
-        # Those that no child has, and perhaps some dropped ones: for main lanes, and for those that wait.
+        # Those that no child has, and perhaps some dropped ones: for main strands, and for those that wait.
         self._queues: tuple[deque[Grant], deque[Grant]] = (deque(), deque())
         self._start_by: dict[Key, float] = {}  # when it is too late to start some of them
         self.waiting_types: frozenset[str] = frozenset()  # those that run on threads
@@ -47,7 +47,7 @@ class Hand:
         """Whether this grant is held, without a result yet."""
         return key in self._grants
 
-    # --- the queues: one for main lanes, one for the threads (`waits`)
+    # --- the queues: one for main strands, one for the threads (`waits`)
 
     def add(self, grants: Iterable[Grant]) -> None:
         """Take up new grants; they wait in a queue."""

@@ -64,7 +64,7 @@ class _Way(FileIO):
 
 
 class Printer(TextIOWrapper):
-    """A child's stdout and stderr in one, for the tasks of one lane."""
+    """A child's stdout and stderr in one, for the tasks of one strand."""
 
     def __init__(self, fd: int, serial: Callable[[], int]) -> None:
         self._way = _Way(fd, serial)
@@ -92,7 +92,7 @@ class Printer(TextIOWrapper):
 
 
 class Router(TextIOBase):
-    """sys.stdout of a child with several lanes: each thread prints into its own lane, strangers into the first."""
+    """sys.stdout of a child with several strands: each thread prints into its own, strangers into the first."""
 
     def __init__(self, first: Printer) -> None:
         self._first = first
@@ -137,7 +137,7 @@ class LineReader:
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
-        self.file = open(fd, "rb", buffering=0)  # noqa: SIM115 - closed with its lane
+        self.file = open(fd, "rb", buffering=0)  # noqa: SIM115 - closed with its strand
         self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         self._serial = NOBODY
         self._level: Level = "info"

@@ -44,7 +44,7 @@ class IdleExecutor:
     def ring(self) -> None:
         self.rung += 1
 
-    def closed_lanes(self, waits: bool = False) -> int:
+    def closed_strands(self, waits: bool = False) -> int:
         return self.closed_threads if waits else self.closed_slots
 
     def running(self) -> list[Any]:

@@ -17,8 +17,8 @@ from worker.cache_manager import Memo
 from worker.channel import Options
 from worker.executor import Executor
 from worker.hand import Hand
-from worker.lane import Running
 from worker.pace import Pace
+from worker.strand import Running
 
 ODD = str(Path(__file__).parent.parent / "support" / "odd_tasks.py")
 LIMIT_SECONDS = 20.0

@@ -207,7 +207,7 @@ def test_what_would_wait_behind_long_tasks_goes_back(bench: Bench) -> None:
     bench.until(lambda: len(bench.results) == 20)
 
     assert [r.grant for r in bench.executor.running()] == [long]
-    assert bench.executor.closed_lanes() == 1
+    assert bench.executor.closed_strands() == 1
     assert {result.outcome for result in bench.results} == {"released"}
     assert {result.task_id for result in bench.results} == {grant.task_id for grant in waiting}
 

@@ -10,7 +10,7 @@ from msgspec import Raw
 from shared.protocol import LOG_LINES_MAX, Grant, Holding, LogLine
 from tests.support.messages import checkpoint, completed
 from worker.hand import Hand
-from worker.lane import Running
+from worker.strand import Running
 from worker.tail import Said
 
 

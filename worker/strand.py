@@ -1,7 +1,7 @@
-"""A lane: a line of tasks in a child, run one after the other, as its worker sees it.
+"""A strand: a line of tasks in a child, run one after the other, as its worker sees it.
 
 Every child has one on its main thread; with WORKER_THREADS each has so many more, one on each thread,
-for tasks that wait. A lane has its own channel, board and pipe. Only the executor's thread uses it, but
+for tasks that wait. A strand has its own channel, board and pipe. Only the executor's thread uses it, but
 for `current` and `running`, which any thread may ask.
 """
 
@@ -35,7 +35,7 @@ class Running(NamedTuple):
 
 
 class ChildEnds:
-    """What a lane's child inherits: its end of the channel, the board's memory, and of the pipe."""
+    """What a strand's child inherits: its end of the channel, the board's memory, and of the pipe."""
 
     def __init__(self) -> None:
         self.ours, self.socket = socket.socketpair()
@@ -63,7 +63,7 @@ class ChildEnds:
         os.close(self.output)
 
 
-class Lane:
+class Strand:
     """The tasks that one thread of a child was sent, and how it is talked to."""
 
     def __init__(self, ends: ChildEnds, is_main: bool) -> None:
