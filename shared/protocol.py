@@ -24,6 +24,8 @@ BATCH_MAX: Final = 10_000  # tasks in one submission
 PAGE_MAX: Final = 500
 WANT_MAX: Final = 1000  # tasks in one claim: more only delays the first of them
 INTEGER_MAX: Final = 2**63 - 1  # what the databases can hold
+LOG_LINES_MAX: Final = 1000  # of one attempt; the newest are kept
+LOG_CHARS_MAX: Final = 4096  # of one log line
 MAX_RETRIES_DEFAULT: Final = 3  # so at most four failed starts
 CRASH_LIMIT_DEFAULT: Final = 5
 
@@ -33,14 +35,19 @@ EMPTY_OBJECT: Final = Raw(b"{}")
 Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
 WorkerId = Annotated[str, Meta(min_length=1, max_length=100)]
 TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}\Z")]
+QueueName = TypeName
 Tag = Annotated[str, Meta(min_length=1, max_length=64)]
+DEFAULT_QUEUE: Final = "default"
 
 
 # --- the worker's side: POST /exchange and the calls that are parts of it
 
 
 class WorkerInfo(Struct, omit_defaults=True):
-    """Who is talking. `types` None: every type. `state` "stopped" is the goodbye."""
+    """Who is talking. `types`, `queues` None: every one. `state` "stopped" is the goodbye.
+
+    `threads`: how many waiting tasks (@task(waits=True)) each of its slots runs at once.
+    """
 
     worker_id: WorkerId
     name: Annotated[str, Meta(max_length=100)] = ""
@@ -49,6 +56,8 @@ class WorkerInfo(Struct, omit_defaults=True):
     slots: Annotated[int, Meta(ge=1, le=10_000)] = 1
     types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
     state: Literal["running", "draining", "stopped"] = "running"
+    queues: Annotated[list[QueueName], Meta(max_length=1000)] | None = None
+    threads: Annotated[int, Meta(ge=1, le=10_000)] = 1
 
 
 class Holding(Struct, omit_defaults=True):
@@ -84,8 +93,28 @@ class Checkpoint(CheckpointBody, kw_only=True, omit_defaults=True):
     lease_id: str
 
 
+class LogLine(Struct, omit_defaults=True):
+    """A line that a task printed or logged. `age_seconds`: how long before the message it did.
+
+    An age, since only the dispatcher's clock counts.
+    """
+
+    message: str
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    age_seconds: float = 0.0
+
+
+class AttemptLog(Struct, kw_only=True, omit_defaults=True):
+    """New log lines of an attempt that runs, with the grant that vouches for it."""
+
+    task_id: Natural
+    attempt: Natural
+    lease_id: str
+    lines: list[LogLine] = []
+
+
 class Result(Struct, kw_only=True, omit_defaults=True):
-    """How an attempt ended. `elapsed_seconds`: of this attempt.
+    """How an attempt ended. `elapsed_seconds`: of this attempt. `log`: lines not sent before.
 
     `max_retries` is what the task's own declaration says; it counts when the submitter said nothing.
     `cached`: answered from the worker's memo of a pure task, nothing was run.
@@ -103,10 +132,14 @@ class Result(Struct, kw_only=True, omit_defaults=True):
     elapsed_seconds: float | None = None
     checkpoint: CheckpointBody | None = None
     cached: bool = False
+    log: list[LogLine] = []
 
 
 class Exchange(Struct, omit_defaults=True):
-    """The whole worker protocol: every part optional, all of it one transaction, in this order."""
+    """The whole worker protocol: every part optional, all of it one transaction, in this order.
+
+    `want_types`: claim only these of the worker's types now (it has no room for the others).
+    """
 
     worker: WorkerInfo
     holding: list[Holding] | None = None
@@ -114,6 +147,8 @@ class Exchange(Struct, omit_defaults=True):
     results: list[Result] = []
     want: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
     wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    logs: list[AttemptLog] = []
+    want_types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
 
 
 class GetTask(Struct):
@@ -151,7 +186,12 @@ class GrantedCheckpoint(Struct):
 
 
 class Grant(Struct):
-    """A task handed to a worker: the right to report on (task_id, attempt) with this lease_id."""
+    """A task handed to a worker: the right to report on (task_id, attempt) with this lease_id.
+
+    `start_within_seconds`: what is left until its deadline; a worker that has not started it by then
+    reports it failed, not retryable. `stall_seconds`: without progress for so long it hangs.
+    `parents`: how the tasks it depends on ended, by key: {"status", "result", "error"}.
+    """
 
     task_id: Natural
     attempt: Natural
@@ -161,6 +201,9 @@ class Grant(Struct):
     payload: Raw = EMPTY_OBJECT
     timeout_seconds: float | None = None
     checkpoint: GrantedCheckpoint | None = None
+    parents: dict[str, Raw] = {}
+    stall_seconds: float | UnsetType = UNSET
+    start_within_seconds: float | UnsetType = UNSET
 
 
 class TaskAttempt(Struct, frozen=True):
