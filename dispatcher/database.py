@@ -20,6 +20,7 @@ import apsw
 
 from dispatcher import migrations, sqlite, statements
 from dispatcher.clock import Clock, LeaseClock
+from dispatcher.lanes import Served
 from dispatcher.transaction import Transaction
 from shared import errors
 from shared.log import Log
@@ -40,11 +41,11 @@ Again = Callable[[Transaction, Any], bool]
 class _Operation:
     """What a caller asked for, and the door it waits at."""
 
-    def __init__(self, run: Run, again: Again | None, wait_seconds: float, types: frozenset[str] | None) -> None:
+    def __init__(self, run: Run, again: Again | None, wait_seconds: float, lanes: Served | None) -> None:
         self.run = run
         self.again = again
         self.wait_seconds = wait_seconds
-        self.types = types
+        self.lanes = lanes
         self.started = False
         self.answer: Any = None
         self.error: Exception | None = None
@@ -59,7 +60,7 @@ class _Operation:
 
     def wants(self, arrivals: Counter[str]) -> bool:
         """Would any of these tasks suit it?"""
-        return self.types is None or not self.types.isdisjoint(arrivals)
+        return self.lanes is None or not self.lanes.isdisjoint(arrivals)
 
     def finish(self, error: Exception | None = None) -> None:
         """Let the caller go."""
@@ -135,14 +136,14 @@ class Database:
         return operation.result()
 
     def write_and_wait(
-        self, run: Run, again: Again, wait_seconds: float, types: frozenset[str] | None
+        self, run: Run, again: Again, wait_seconds: float, lanes: Served | None
     ) -> tuple[Any, bool]:
-        """As `write`, then `again(tx, answer)`; while that says False, wait for new tasks of `types`.
+        """As `write`, then `again(tx, answer)`; while that says False, wait for new tasks of `lanes`.
 
         Returns the answer and whether it could wait (False: too many do, come back later).
         """
         room = wait_seconds > 0 and not self._stopping and self._room.acquire(blocking=False)
-        operation = _Operation(run, again, wait_seconds if room else 0.0, types)
+        operation = _Operation(run, again, wait_seconds if room else 0.0, lanes)
         try:
             self._enqueue(operation)
             if not operation.done.wait(wait_seconds if room else None):
@@ -190,9 +191,9 @@ class Database:
             nobody = not self._parked
         if not nobody:
             with self.read() as tx:
-                types = [type for (type,) in tx.pending_types()]
-            if types:
-                self.write(lambda tx: tx.arrivals.update(types))
+                lanes = [lane for (lane,) in tx.pending_lanes()]
+            if lanes:
+                self.write(lambda tx: tx.arrivals.update(lanes))
 
     def release_waiters(self) -> None:
         """Answer everything that waits, emptily: the dispatcher stops."""
@@ -313,8 +314,8 @@ class Database:
             tried.add(operation)
             self._attempt(operation, begin(), group)
             if operation not in group.waiting:
-                for (type, _), n in group.effects[-1].counts.items():
-                    arrivals[type] -= max(0, n)
+                for (lane, _), n in group.effects[-1].counts.items():
+                    arrivals[lane] -= max(0, n)
                 arrivals = +arrivals
 
     def _next_waiting(self, arrivals: Counter[str], tried: set[_Operation], group: _Group) -> _Operation | None:

@@ -40,7 +40,7 @@ def test_one_refused_operation_spoils_nothing_for_its_group(tasks: Builder) -> N
 
 def test_what_a_failed_operation_did_before_is_undone(tasks: Builder) -> None:
     def run(tx: Transaction) -> None:
-        tx.reserve_task_ids(n=10)
+        tx.fresh_task_ids(n=10)
         tx.add_payload(task_id=[7], payload=b"{}")
         raise RuntimeError("a mistake of ours")
 

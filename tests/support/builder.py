@@ -40,7 +40,7 @@ class Builder:
     def submit_many(self, count: int, type: str = "noop", payload: Any = None, **fields: Any) -> list[int]:
         body = messages.raw({} if payload is None else payload)
         submission = Submission(type, body, **{"backoff": STEADY, **fields})
-        return self.dispatcher.ledger.submit([submission] * count)[0]
+        return self.dispatcher.ledger.submit([submission] * count).ids
 
     def view(self, task_id: int) -> TaskView:
         return self.dispatcher.records.task(task_id)
@@ -64,9 +64,11 @@ class Builder:
 
     # --- workers
 
-    def say(self, worker: str = "w1", state: Any = "running", types: Any = None, **parts: Any) -> ExchangeAnswer:
+    def say(
+        self, worker: str = "w1", state: Any = "running", types: Any = None, queues: Any = None, **parts: Any
+    ) -> ExchangeAnswer:
         """A worker's message."""
-        info = WorkerInfo(worker, name=worker, types=types, state=state)
+        info = WorkerInfo(worker, name=worker, types=types, queues=queues, state=state)
         return self.dispatcher.ledger.exchange(Exchange(info, **parts))
 
     def claim(self, worker: str = "w1", want: int = 1, **parts: Any) -> list[Grant]:
