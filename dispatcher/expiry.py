@@ -16,8 +16,7 @@ _ERROR = msgspec.json.encode({"type": ERROR_TYPE, "message": "its deadline passe
 
 def expire(tx: Transaction, late: Sequence[tuple[Any, ...]]) -> None:
     """End these: rows of (task_id, status, lane, attempt, limit_key), pending or scheduled."""
-    ended = {task_id for (task_id,) in tx.expire(task_id=[row[0] for row in late], now=tx.now)}
-    late = [row for row in late if row[0] in ended]
+    tx.expire(task_id=[row[0] for row in late], now=tx.now)
     for task_id, status, lane, attempt, limit_key in late:
         tx.moved(lane, TaskStatus(status), TaskStatus.FAILED, [task_id], limit_key)
         tx.log("expire", task_id=task_id, attempt=attempt)

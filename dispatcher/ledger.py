@@ -20,8 +20,10 @@ from dispatcher.database import Database
 from dispatcher.dead_letters import DeadLetters
 from dispatcher.idempotency import Answer, Repeatable
 from dispatcher.lanes import Served
+from dispatcher.leadership import Leadership
 from dispatcher.leases import Leases
 from dispatcher.limits import Limits
+from dispatcher.operation import Run
 from dispatcher.registry import Registry, Worker
 from dispatcher.submissions import Submitted
 from dispatcher.transaction import Transaction, grouped
@@ -42,21 +44,27 @@ class Ledger:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database = database
         self.settings = settings
+        self.leadership = Leadership(database)
         self.registry = Registry(settings)
         self.claims = Claims(settings, self.registry)
         self.leases = Leases(settings, self.registry)
         self.limits = Limits(database)
         self.dead_letters = DeadLetters(database)
 
-    def _write(self, run: Callable[[Transaction], Any]) -> Any:
+    def _write(self, run: Run, write: Callable[[Run], Any] | None = None) -> Any:
         """As Database.write; what has become free under a limit goes to who waits for it."""
+        write = write or self.database.write
 
         def settled(tx: Transaction) -> Any:
             answer = run(tx)
             self._settle(tx)
             return answer
 
-        return self.database.write(settled)
+        return write(settled)
+
+    def _lead(self, run: Run) -> Any:
+        """The same for duties of the monitor: of several dispatchers, only one carries them out."""
+        return self._write(run, self.leadership.write)
 
     def _settle(self, tx: Transaction) -> None:
         if tx.touched:
@@ -197,22 +205,23 @@ class Ledger:
             following: float | None = tx.next_due()
             return following
 
-        following: float | None = self._write(run)
+        following: float | None = self._lead(run)
         return following
 
     def expire(self) -> float | None:
-        """End tasks whose deadline has passed; returns when to go on, if there may be more now."""
+        """End tasks whose deadline has passed; returns when the next one does (wall clock) or None."""
         with self.database.read() as tx:
-            if not tx.overdue(now=tx.now, n=1).fetchall():
-                return None
+            following: float | None = tx.next_deadline()
+        if following is None or following > self.database.clock.wall():
+            return following
 
         def run(tx: Transaction) -> float | None:
-            late = tx.overdue(now=tx.now, n=BITE).fetchall()
-            expiry.expire(tx, late)
-            return tx.now if len(late) == BITE else None
+            expiry.expire(tx, tx.overdue(now=tx.now, n=BITE).fetchall())
+            following: float | None = tx.next_deadline()
+            return following
 
-        again: float | None = self._write(run)
-        return again
+        following = self._lead(run)
+        return following
 
     def reclaim_silent(self) -> int:
         """Take back what workers hold that have been silent too long; returns how many tasks."""
@@ -222,7 +231,7 @@ class Ledger:
             suspects = tx.silent_workers(before=self._silent_before(tx)).fetchall()
         if not suspects:
             return 0
-        reclaimed: int = self._write(lambda tx: sum(self._lose(tx, suspect) for suspect in suspects))
+        reclaimed: int = self._lead(lambda tx: sum(self._lose(tx, suspect) for suspect in suspects))
         return reclaimed
 
     def _silent_before(self, tx: Transaction) -> float:
@@ -253,7 +262,7 @@ class Ledger:
                 )
             return len(fences)
 
-        reclaimed: int = self._write(run)
+        reclaimed: int = self._lead(run)
         return reclaimed
 
     def order_worker(self, worker_id: str, ordered: Literal["pause", "drain"] | None) -> None:
@@ -291,7 +300,7 @@ class Ledger:
         pruned = 0
         until = time.monotonic() + PRUNE_SECONDS
         while time.monotonic() < until:
-            bite: int = self.database.write(self._prune_bite)
+            bite: int = self._lead(self._prune_bite)
             pruned += bite
             if bite < BITE:
                 break

@@ -20,12 +20,13 @@ ALIVE_SECONDS = 5.0
 
 
 class Duty(NamedTuple):
-    """Something to do every `period_seconds`."""
+    """Something to do every `period_seconds`, by the leader of several dispatchers or `everywhere`."""
 
     name: str
     period_seconds: float
     run: Callable[[], object]
     timed: bool = False
+    everywhere: bool = False
 
 
 class Monitor:
@@ -40,7 +41,7 @@ class Monitor:
             Duty("expire", 0.5, ledger.expire, timed=True),  # at once again while there are more
             Duty("settle_limits", 1.0, ledger.limits.settle_all),
             Duty("reclaim_expired", 1.0, ledger.reclaim_expired),
-            Duty("serve_parked", 1.0, ledger.database.serve_parked),
+            Duty("serve_parked", 1.0, ledger.database.serve_parked, everywhere=True),
             Duty("prune", 0.2, ledger.prune),
         )
         self.passed_at = time.monotonic()
@@ -62,6 +63,7 @@ class Monitor:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._ledger.leadership.give_up()
 
     @property
     def alive(self) -> bool:
@@ -106,6 +108,8 @@ class Monitor:
 
     def _run(self, duty: Duty) -> None:
         try:
+            if not (duty.everywhere or self._ledger.leadership.holds()):
+                return
             answer = duty.run()
         except errors.Unavailable:
             return  # said already; the next pass tries again

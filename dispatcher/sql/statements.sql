@@ -89,6 +89,10 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
 -- What a new grant goes on from.
 SELECT seq, state, progress, elapsed_seconds, output_chunks FROM checkpoints WHERE task_id = :task_id;
 
+-- name: next_deadline$
+-- When the next task that was not started misses its deadline.
+SELECT MIN(deadline_at) FROM tasks WHERE deadline_at IS NOT NULL AND status IN ('scheduled', 'pending');
+
 -- name: overdue
 -- Tasks that have missed their deadline without having been started.
 SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks
@@ -98,7 +102,7 @@ SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks
 -- name: expire*!
 -- A task that was not started in time ends.
 UPDATE tasks SET status = 'failed', finished_at = :now, run_at = NULL, alone = 0
- WHERE task_id = :task_id AND status IN ('scheduled', 'pending') RETURNING task_id;
+ WHERE task_id = :task_id AND status IN ('scheduled', 'pending');
 
 -- ---------------------------------------------------------------- limits and pauses
 
@@ -124,7 +128,7 @@ SELECT COUNT(*) FROM tasks WHERE limit_key = :name AND place = 3 AND place > 0;
 
 -- name: starts_in_window^
 -- How many were started within a limit's window, and the first of them.
-SELECT COALESCE(SUM(n), 0), MIN(started_at) FROM limit_starts
+SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT), MIN(started_at) FROM limit_starts
  WHERE kind = :kind AND name = :name AND started_at > :since;
 
 -- name: add_starts!

@@ -22,7 +22,10 @@ def monitor() -> Any:
     database = SimpleNamespace(clock=FakeClock(), serve_parked=lambda: None, when_due=None)
     names = ("reclaim_silent", "promote", "expire", "reclaim_expired", "prune")
     limits = SimpleNamespace(open_windows=lambda: None, settle_all=lambda: None)
-    ledger: Any = SimpleNamespace(database=database, limits=limits, **{name: lambda: None for name in names})
+    leadership = SimpleNamespace(holds=lambda: True, give_up=lambda: None)
+    ledger: Any = SimpleNamespace(
+        database=database, limits=limits, leadership=leadership, **{name: lambda: None for name in names}
+    )
     stream = io.StringIO()
     made = Monitor(ledger, Log("dispatcher", stream))
     made.test_stream = stream  # type: ignore[attr-defined]
