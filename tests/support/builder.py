@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.backoff import Backoff
 from shared.lifecycle import TaskStatus
+from shared.operating import LimitSetting
 from shared.protocol import (
     Checkpoint,
     Exchange,
@@ -61,6 +62,20 @@ class Builder:
 
     def revive(self, task_id: int, **fields: Any) -> None:
         self.dispatcher.ledger.revive(task_id, Revival(**fields))
+
+    # --- operators
+
+    def limit(self, **setting: Any) -> None:
+        self.dispatcher.ledger.limits.put(LimitSetting(**setting))
+
+    def lift(self, kind: Any, name: str) -> None:
+        self.dispatcher.ledger.limits.remove(kind, name)
+
+    def pause(self, kind: Any, name: str, paused: bool = True) -> None:
+        self.dispatcher.ledger.limits.pause(kind, name, paused)
+
+    def finish(self, *grants: Grant, worker: str = "w1") -> None:
+        self.report(*(messages.completed(grant) for grant in grants), worker=worker)
 
     # --- workers
 
