@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from dispatcher import commands, startup
+from dispatcher import commands, processes, startup
 from dispatcher.app import create_app
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
@@ -43,7 +43,10 @@ def run() -> None:
     settings = load_or_exit()
     log = Log("dispatcher")
     try:
-        serve(settings, log)
+        if settings.dispatcher_processes > 1:
+            processes.run(settings, log)
+        else:
+            serve(settings, log)
     except (CannotStart, TooNew) as problem:
         _refuse(str(problem))
     except OSError as problem:
@@ -55,7 +58,11 @@ def serve(settings: Settings, log: Log) -> None:
     settings.data_path.mkdir(parents=True, exist_ok=True)
     with startup.opened(settings) as engine, pidfile.recorded(settings.data_path, "dispatcher"):
         startup.check_whole(engine)
-        port = free_port(settings.dispatcher_host, settings.dispatcher_port)
+        port = settings.dispatcher_port
+        if processes.SHARED_PORT in os.environ:
+            processes.follow_parent()
+        else:
+            port = free_port(settings.dispatcher_host, port)
         database = Database(
             engine, log=log, on_fatal=lambda reason: _die(log, reason), parked_max=settings.parked_requests_max
         )
