@@ -17,6 +17,7 @@ import msgspec
 
 from dispatcher.copy_sides import Fingerprint, Row, Side, Table, at_birth, tables, writing
 from dispatcher.engine import CannotStart
+from dispatcher.leadership import TERM_SECONDS
 
 # A bite ends with whichever comes first: enough rows to share a commit, few enough to fit in memory.
 BITE_ROWS: Final = 5000
@@ -139,8 +140,10 @@ class Copy:
 def _refuse_if_served(side: Side) -> float:
     """Returns where its lease clock stands."""
     lease_now = _lease_now(side)
-    if side.say("served", now=side.engine.clock.wall()):
-        raise CannotStart(f"a dispatcher serves {side.name}; stop it first (after a kill -9 wait three seconds)")
+    if side.say("served", since=side.engine.clock.wall() - TERM_SECONDS):
+        raise CannotStart(
+            f"a dispatcher serves {side.name}; stop it first (after a kill -9 wait {TERM_SECONDS:g} s)"
+        )
     return lease_now
 
 

@@ -39,7 +39,7 @@ SELECT :name, :last WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name =
 
 -- name: served
 -- Does a dispatcher work on this database? Of a file the lock beside it has told already.
-SELECT 1 WHERE :now < 0;
+SELECT 1 WHERE :since < 0;
 
 -- name: note_begin
 -- Kept in the target until the copy is whole: what it is a copy of, and how far each table is.

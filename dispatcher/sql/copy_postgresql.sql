@@ -16,4 +16,4 @@ SELECT 1 WHERE CAST(:name AS TEXT) IS NULL AND :last < 0;
 
 -- name: served
 -- A leader renews its term twice a second.
-SELECT 1 FROM leader WHERE holder <> '' AND renewed_at > :now - 3;
+SELECT 1 FROM leader WHERE holder <> '' AND renewed_at > :since;

@@ -29,6 +29,7 @@ WORKERS = 8
 ROUNDS = 60_000  # some thirty milliseconds of hashing
 SEEDS = [f"seed {number}" for number in range(10)]
 BATCH = 10
+HARM_SECONDS = 60.0  # it takes half of that
 QUIET_SECONDS = 30.0  # all workers poll again within this after the last harm
 
 
@@ -130,24 +131,23 @@ class Submitter:
 
 def terminate_some(url: str, count: int) -> int:
     """Ends so many of the server's processes that serve dispatchers; returns how many there were."""
-    with (
-        contextlib.suppress(psycopg.Error),
-        psycopg.connect(url, autocommit=True, connect_timeout=3) as connection,
-    ):
-        rows = connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity "
-            "WHERE application_name = 'baton' ORDER BY random() LIMIT %s) some",
-            (count,),
-        ).fetchall()
-        return len(rows)
-    return 0
+    try:
+        with psycopg.connect(url, autocommit=True, connect_timeout=3) as connection:
+            return connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity "
+                "WHERE application_name = 'baton' ORDER BY random() LIMIT %s) chosen",
+                (count,),
+            ).rowcount
+    except psycopg.OperationalError:
+        return 0  # it is away just now
 
 
 def harm(dispatchers: Pool, server: PostgresServer) -> tuple[int, int, int]:
     """Everything at once, for as long as it takes; returns how often each."""
     kills = restarts = terminated = 0
     pause = threading.Event()
-    while kills < KILLS or restarts < RESTARTS or terminated < TERMINATED:
+    until = time.monotonic() + HARM_SECONDS
+    while (kills < KILLS or restarts < RESTARTS or terminated < TERMINATED) and time.monotonic() < until:
         if kills < KILLS:
             dispatchers.kill(kills % len(dispatchers.members))
             kills += 1
