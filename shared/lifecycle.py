@@ -104,6 +104,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
         "worker",
         "its heartbeat names the grant that was reclaimed, and nobody has claimed the task since",
     ),
+    _arrow("expire", {_S.SCHEDULED, _S.PENDING}, {_S.FAILED}, "dispatcher", "its deadline has passed"),
     _arrow("cancel", set(LIVE), {_S.CANCELLED}, "client", "the task has not ended"),
     _arrow("revive", {_S.FAILED, _S.CANCELLED}, {_S.PENDING}, "client", "the task failed or was cancelled"),
 )

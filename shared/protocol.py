@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from shared.backoff import Backoff
 
@@ -24,6 +24,9 @@ BATCH_MAX: Final = 10_000  # tasks in one submission
 PAGE_MAX: Final = 500
 WANT_MAX: Final = 1000  # tasks in one claim: more only delays the first of them
 INTEGER_MAX: Final = 2**63 - 1  # what the databases can hold
+LOG_LINES_MAX: Final = 1000  # of one attempt; the newest are kept
+LOG_CHARS_MAX: Final = 4096  # of one log line
+KEY_CHARS_MAX: Final = 200  # of a unique_key, a limit_key, an Idempotency-Key
 MAX_RETRIES_DEFAULT: Final = 3  # so at most four failed starts
 CRASH_LIMIT_DEFAULT: Final = 5
 
@@ -31,24 +34,34 @@ NULL: Final = Raw(b"null")
 EMPTY_OBJECT: Final = Raw(b"{}")
 
 Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
-WorkerId = Annotated[str, Meta(min_length=1, max_length=100)]
+_NO_NUL: Final = r"^[^\x00]*\Z"  # PostgreSQL cannot hold one in a text
+WorkerId = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_NUL)]
 TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}\Z")]
-Tag = Annotated[str, Meta(min_length=1, max_length=64)]
+QueueName = TypeName
+Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NO_NUL)]
+Key = Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern=_NO_NUL)]
+Status = Literal["blocked", "scheduled", "pending", "in-progress", "completed", "failed", "cancelled"]
+DEFAULT_QUEUE: Final = "default"
 
 
 # --- the worker's side: POST /exchange and the calls that are parts of it
 
 
 class WorkerInfo(Struct, omit_defaults=True):
-    """Who is talking. `types` None: every type. `state` "stopped" is the goodbye."""
+    """Who is talking. `types`, `queues` None: every one. `state` "stopped" is the goodbye.
+
+    `threads`: how many waiting tasks (@task(waits=True)) each of its slots runs at once.
+    """
 
     worker_id: WorkerId
-    name: Annotated[str, Meta(max_length=100)] = ""
-    host: Annotated[str, Meta(max_length=255)] = ""
+    name: Annotated[str, Meta(max_length=100, pattern=_NO_NUL)] = ""
+    host: Annotated[str, Meta(max_length=255, pattern=_NO_NUL)] = ""
     pid: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
     slots: Annotated[int, Meta(ge=1, le=10_000)] = 1
     types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
     state: Literal["running", "draining", "stopped"] = "running"
+    queues: Annotated[list[QueueName], Meta(max_length=1000)] | None = None
+    threads: Annotated[int, Meta(ge=1, le=10_000)] = 1
 
 
 class Holding(Struct, omit_defaults=True):
@@ -84,8 +97,28 @@ class Checkpoint(CheckpointBody, kw_only=True, omit_defaults=True):
     lease_id: str
 
 
+class LogLine(Struct, omit_defaults=True):
+    """A line that a task printed or logged. `age_seconds`: how long before the message it did.
+
+    An age, since only the dispatcher's clock counts.
+    """
+
+    message: str
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    age_seconds: float = 0.0
+
+
+class AttemptLog(Struct, kw_only=True, omit_defaults=True):
+    """New log lines of an attempt that runs, with the grant that vouches for it."""
+
+    task_id: Natural
+    attempt: Natural
+    lease_id: str
+    lines: list[LogLine] = []
+
+
 class Result(Struct, kw_only=True, omit_defaults=True):
-    """How an attempt ended. `elapsed_seconds`: of this attempt.
+    """How an attempt ended. `elapsed_seconds`: of this attempt. `log`: lines not sent before.
 
     `max_retries` is what the task's own declaration says; it counts when the submitter said nothing.
     `cached`: answered from the worker's memo of a pure task, nothing was run.
@@ -103,10 +136,14 @@ class Result(Struct, kw_only=True, omit_defaults=True):
     elapsed_seconds: float | None = None
     checkpoint: CheckpointBody | None = None
     cached: bool = False
+    log: list[LogLine] = []
 
 
 class Exchange(Struct, omit_defaults=True):
-    """The whole worker protocol: every part optional, all of it one transaction, in this order."""
+    """The whole worker protocol: every part optional, all of it one transaction, in this order.
+
+    `want_types`: claim only these of the worker's types now (it has no room for the others).
+    """
 
     worker: WorkerInfo
     holding: list[Holding] | None = None
@@ -114,6 +151,8 @@ class Exchange(Struct, omit_defaults=True):
     results: list[Result] = []
     want: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
     wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    logs: list[AttemptLog] = []
+    want_types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
 
 
 class GetTask(Struct):
@@ -123,6 +162,7 @@ class GetTask(Struct):
     types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
     want: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 1
     wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    queues: Annotated[list[QueueName], Meta(max_length=1000)] | None = None
 
 
 class Heartbeat(Struct):
@@ -151,7 +191,12 @@ class GrantedCheckpoint(Struct):
 
 
 class Grant(Struct):
-    """A task handed to a worker: the right to report on (task_id, attempt) with this lease_id."""
+    """A task handed to a worker: the right to report on (task_id, attempt) with this lease_id.
+
+    `start_within_seconds`: what is left until its deadline; a worker that has not started it by then
+    reports it failed, not retryable. `stall_seconds`: without progress for so long it hangs.
+    `parents`: how the tasks it depends on ended, by key: {"status", "result", "error"}.
+    """
 
     task_id: Natural
     attempt: Natural
@@ -161,6 +206,9 @@ class Grant(Struct):
     payload: Raw = EMPTY_OBJECT
     timeout_seconds: float | None = None
     checkpoint: GrantedCheckpoint | None = None
+    parents: dict[str, Raw] = {}
+    stall_seconds: float | UnsetType = UNSET
+    start_within_seconds: float | UnsetType = UNSET
 
 
 class TaskAttempt(Struct, frozen=True):
@@ -209,6 +257,20 @@ class Submission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     timeout_seconds: Annotated[float, Meta(gt=0, le=1e7)] | None = None
     backoff: Backoff | None = None
     tags: Annotated[list[Tag], Meta(max_length=20)] | None = None
+    queue: QueueName = DEFAULT_QUEUE
+    deadline: str | None = None
+    stall_seconds: Annotated[float, Meta(gt=0, le=1e7)] | None = None
+    unique_key: Key | None = None
+    limit_key: Key | None = None
+
+
+class Later(Struct, forbid_unknown_fields=True):
+    """POST /tasks/schedule: a delayed submission in the words that some other systems use."""
+
+    type: TypeName
+    payload: Raw = EMPTY_OBJECT
+    delay_seconds: Annotated[float, Meta(ge=0, le=10 * 365 * 86400)] = field(default=0.0, name="delaySeconds")
+    retries: Annotated[int, Meta(ge=0, le=1000)] | None = None
 
 
 class Batch(Struct, forbid_unknown_fields=True):
@@ -227,11 +289,11 @@ class Revival(Struct, forbid_unknown_fields=True):
 class TaskFilter(Struct, forbid_unknown_fields=True):
     """The query of GET /tasks."""
 
-    status: (
-        Literal["blocked", "scheduled", "pending", "in-progress", "completed", "failed", "cancelled"] | None
-    ) = None
+    status: Status | None = None
     type: TypeName | None = None
     tag: Tag | None = None
+    queue: QueueName | None = None
+    error_type: Key | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 100
     after: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
 
@@ -253,6 +315,7 @@ class TaskView(Struct):
     type: str
     payload: Raw
     status: str
+    queue: str
     priority: int
     tags: list[str]
     attempt: int
@@ -262,6 +325,9 @@ class TaskView(Struct):
     max_retries: int
     crash_limit: int
     timeout_seconds: float | None
+    stall_seconds: float | None
+    unique_key: str | None
+    limit_key: str | None
     worker: str | None
     worker_id: str | None
     progress: float | None
@@ -270,6 +336,7 @@ class TaskView(Struct):
     error: Raw
     created_at: str
     run_at: str | None
+    deadline: str | None
     started_at: str | None
     finished_at: str | None
     elapsed_seconds: float | None
@@ -301,6 +368,8 @@ class WorkerView(Struct):
     state: str
     slots: int
     types: list[str] | None
+    queues: list[str] | None
+    threads: int
     running: int
     last_heartbeat_at: str
     seconds_since_heartbeat: float

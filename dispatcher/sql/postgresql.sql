@@ -56,16 +56,17 @@ SELECT id, id FROM (SELECT nextval(pg_get_serial_sequence('tasks', 'task_id')) A
 
 -- name: submit!
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
-                   max_retries, crash_limit, timeout_seconds, backoff, tags)
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue)
 SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), :now,
        CAST(value ->> 4 AS DOUBLE PRECISION), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
-       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9
+       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9, value ->> 10
   FROM json_array_elements(CAST(:rows AS json));
 
 -- name: claimable
-SELECT -t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
+       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
- WHERE t.status = 'pending' AND t.type = :type
+ WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
  ORDER BY t.priority DESC, t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
 
 -- name: claim!
@@ -74,6 +75,12 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
        resumed_seq = checkpoint_seq, resumed_seconds = saved_seconds
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
    AND (status || '') = 'pending';
+
+-- name: ended_grants
+SELECT a.task_id, a.lease_id, a.attempt, a.outcome
+  FROM json_array_elements(CAST(:rows AS json)) r
+  JOIN attempts a ON a.task_id = CAST(r.value ->> 0 AS BIGINT)
+ WHERE a.lease_id = r.value ->> 1 AND a.outcome <> 'reclaimed';
 
 -- name: complete
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
@@ -84,7 +91,8 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
           FROM json_array_elements(CAST(:rows AS json))) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND (tasks.status || '') = 'in-progress'
-RETURNING tasks.task_id, tasks.attempt, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq;
+RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
+          tasks.checkpoint_seq, tasks.limit_key;
 
 -- name: record_completed!
 INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
@@ -103,7 +111,29 @@ UPDATE tasks SET status = 'pending', run_at = NULL
  WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
                     ORDER BY run_at LIMIT :n FOR UPDATE SKIP LOCKED)
    AND status = 'scheduled'
-RETURNING type, task_id;
+RETURNING queue || '/' || type, task_id, limit_key;
+
+-- name: lock_key*!
+SELECT pg_advisory_xact_lock(hashtextextended(:unique_key, 0));
+
+-- name: overdue
+SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks
+ WHERE deadline_at <= :now AND deadline_at IS NOT NULL AND status IN ('scheduled', 'pending')
+ ORDER BY deadline_at LIMIT :n FOR UPDATE SKIP LOCKED;
+
+-- name: lane_limits
+SELECT kind, name, max_running, max_starts, per_seconds FROM limits
+ WHERE kind IN ('queue', 'type') ORDER BY kind, name FOR UPDATE;
+
+-- name: key_limits
+SELECT kind, name, max_running, max_starts, per_seconds FROM limits
+ WHERE kind = 'key' AND name IN (SELECT value FROM json_array_elements_text(CAST(:names AS json)))
+ ORDER BY kind, name FOR UPDATE;
+
+-- name: droppable
+SELECT task_id, queue || '/' || type, status FROM tasks
+ WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
+   AND finished_at IS NOT NULL ORDER BY task_id FOR UPDATE SKIP LOCKED;
 
 -- name: present_term$
 SELECT term FROM leader WHERE one = 1 FOR SHARE;
