@@ -447,6 +447,10 @@ DELETE FROM task_tags WHERE tag = :tag AND task_id = :task_id;
 -- name: prune_completions!
 DELETE FROM completions WHERE second < :before;
 
+-- name: copy_unfinished$
+-- Has a copy into this database begun and not come to its end?
+SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'unfinished_copy');
+
 -- name: something_old$
 -- Is there anything that prune would remove?
 SELECT EXISTS (SELECT 1 FROM tasks WHERE finished_at IS NOT NULL AND finished_at < :before)
