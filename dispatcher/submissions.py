@@ -17,8 +17,8 @@ def store(
     tx: Transaction, submissions: Sequence[Submission], run_ats: Sequence[float | None]
 ) -> tuple[list[int], list[TaskStatus]]:
     """Insert new tasks, pending or (run_at ahead) scheduled; returns ids and statuses in order."""
-    last: int = tx.reserve_task_ids(n=len(submissions))
-    ids = list(range(last - len(submissions) + 1, last + 1))
+    ranges = tx.fresh_task_ids(n=len(submissions))
+    ids = [task_id for first, last in ranges for task_id in range(first, last + 1)]
     due = [run_at if run_at is not None and run_at > tx.now else None for run_at in run_ats]
     statuses = [TaskStatus.PENDING if run_at is None else TaskStatus.SCHEDULED for run_at in due]
     tx.submit(

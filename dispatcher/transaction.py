@@ -21,9 +21,12 @@ _encode = msgspec.json.Encoder().encode
 class Transaction:
     """`now`: Unix seconds, `lease_now`: seconds of the lease clock, both read when it began."""
 
-    def __init__(self, connection: Any, statements: dict[str, Run], now: float, lease_now: float) -> None:
+    def __init__(
+        self, connection: Any, statements: dict[str, Run], now: float, lease_now: float, shard: int = 0
+    ) -> None:
         self._connection = connection
         self._statements = statements
+        self._shard = shard  # where its changes of counts go
         self.now = now
         self.lease_now = lease_now
         self.counts: Counter[tuple[str, str]] = Counter()  # change of (type, status)
@@ -63,12 +66,12 @@ class Transaction:
         changed = [(type, status, n) for (type, status), n in self.counts.items() if n]
         if changed:
             types, statuses, ns = (list(column) for column in zip(*changed, strict=True))
-            self.add_count(type=types, status=statuses, n=ns)
+            self.add_count(shard=self._shard, type=types, status=statuses, n=ns)
         completed = sum(n for _, status, n in changed if status == TaskStatus.COMPLETED and n > 0)
         if completed:
-            self.add_completions(second=int(self.now), n=completed)
+            self.add_completions(shard=self._shard, second=int(self.now), n=completed)
         if self.work:
-            self.add_work(kind=list(self.work), seconds=list(self.work.values()))
+            self.add_work(shard=self._shard, kind=list(self.work), seconds=list(self.work.values()))
 
 
 def rows(*columns: Iterable[Any]) -> str:

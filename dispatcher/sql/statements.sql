@@ -7,9 +7,9 @@
 
 -- ---------------------------------------------------------------- submit
 
--- name: reserve_task_ids$
--- The last of :n fresh ids, never given before.
-UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq;
+-- name: fresh_task_ids
+-- :n ids that were never given before, ascending, as ranges (first, last).
+UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq - :n + 1, seq;
 
 -- name: submit!
 -- New tasks, pending or scheduled. :rows of (task_id, type, status, priority, run_at, max_retries,
@@ -30,7 +30,7 @@ INSERT INTO task_tags (tag, task_id) VALUES (:tag, :task_id);
 
 -- name: pending_types
 -- Types that have something to claim.
-SELECT type FROM task_counts WHERE status = 'pending' AND n > 0;
+SELECT type FROM task_counts WHERE status = 'pending' GROUP BY type HAVING SUM(n) > 0;
 
 -- name: claimable
 -- The best pending tasks of a type, in the order in which they must be claimed.
@@ -311,22 +311,39 @@ SELECT types FROM workers WHERE types IS NOT NULL OR state = 'alive';
 -- ---------------------------------------------------------------- counts, clock
 
 -- name: add_count*!
-INSERT INTO task_counts (type, status, n) VALUES (:type, :status, :n)
-ON CONFLICT (type, status) DO UPDATE SET n = n + excluded.n;
+INSERT INTO task_counts (shard, type, status, n) VALUES (:shard, :type, :status, :n)
+ON CONFLICT (shard, type, status) DO UPDATE SET n = task_counts.n + excluded.n;
 
 -- name: add_completions!
-INSERT INTO completions (second, n) VALUES (:second, :n)
-ON CONFLICT (second) DO UPDATE SET n = n + excluded.n;
+INSERT INTO completions (second, shard, n) VALUES (:second, :shard, :n)
+ON CONFLICT (second, shard) DO UPDATE SET n = completions.n + excluded.n;
 
 -- name: add_work*!
-INSERT INTO work_totals (kind, seconds) VALUES (:kind, :seconds)
-ON CONFLICT (kind) DO UPDATE SET seconds = seconds + excluded.seconds;
+INSERT INTO work_totals (shard, kind, seconds) VALUES (:shard, :kind, :seconds)
+ON CONFLICT (shard, kind) DO UPDATE SET seconds = work_totals.seconds + excluded.seconds;
 
 -- name: save_lease_clock!
 UPDATE lease_clock SET lease_now = :lease_now WHERE one = 1;
 
 -- name: lease_clock$
 SELECT lease_now FROM lease_clock WHERE one = 1;
+
+-- ---------------------------------------------------------------- the leader among several dispatchers
+
+-- name: take_term$
+-- Lead from now on, if nobody does or the leader has not renewed its term since :before.
+UPDATE leader SET term = term + 1, holder = :holder, renewed_at = :now
+ WHERE one = 1 AND (holder = '' OR renewed_at < :before) RETURNING term;
+
+-- name: renew_term$
+UPDATE leader SET renewed_at = :now WHERE one = 1 AND term = :term RETURNING term;
+
+-- name: give_up_term!
+UPDATE leader SET holder = '' WHERE one = 1 AND term = :term;
+
+-- name: present_term$
+-- The term in force, which cannot change before this transaction ends.
+SELECT term FROM leader WHERE one = 1;
 
 -- ---------------------------------------------------------------- reading
 
@@ -345,34 +362,34 @@ SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.
 -- name: task_ids
 -- Newest first.
 SELECT task_id FROM tasks
- WHERE task_id < :after AND (:status IS NULL OR status = :status) AND (:type IS NULL OR type = :type)
+ WHERE task_id < :after AND (CAST(:status AS TEXT) IS NULL OR status = :status) AND (CAST(:type AS TEXT) IS NULL OR type = :type)
  ORDER BY task_id DESC LIMIT :n;
 
 -- name: task_ids_dead
 -- The same for dead letters, which may be few among millions: the literals let their own index be used.
 SELECT task_id FROM tasks
  WHERE status IN ('failed', 'cancelled') AND status = :status AND task_id < :after
-   AND (:type IS NULL OR type = :type)
+   AND (CAST(:type AS TEXT) IS NULL OR type = :type)
  ORDER BY task_id DESC LIMIT :n;
 
 -- name: task_ids_held
 -- The same for what runs now; a + keeps SQLite from walking the whole table in the order of ids.
 SELECT task_id FROM tasks
- WHERE status = 'in-progress' AND :status = 'in-progress' AND +task_id < :after
-   AND (:type IS NULL OR type = :type)
+ WHERE status = 'in-progress' AND CAST(:status AS TEXT) = 'in-progress' AND +task_id < :after
+   AND (CAST(:type AS TEXT) IS NULL OR type = :type)
  ORDER BY +task_id DESC LIMIT :n;
 
 -- name: task_ids_due
 -- The same for what waits for its time.
 SELECT task_id FROM tasks
- WHERE status = 'scheduled' AND :status = 'scheduled' AND +task_id < :after
-   AND (:type IS NULL OR type = :type)
+ WHERE status = 'scheduled' AND CAST(:status AS TEXT) = 'scheduled' AND +task_id < :after
+   AND (CAST(:type AS TEXT) IS NULL OR type = :type)
  ORDER BY +task_id DESC LIMIT :n;
 
 -- name: task_ids_with_tag
 SELECT t.task_id FROM task_tags g JOIN tasks t ON t.task_id = g.task_id
  WHERE g.tag = :tag AND g.task_id < :after
-   AND (:status IS NULL OR t.status = :status) AND (:type IS NULL OR t.type = :type)
+   AND (CAST(:status AS TEXT) IS NULL OR t.status = :status) AND (CAST(:type AS TEXT) IS NULL OR t.type = :type)
  ORDER BY g.task_id DESC LIMIT :n;
 
 -- name: attempt_views
@@ -404,13 +421,17 @@ SELECT w.worker_id, w.name, w.host, w.pid, w.state, w.slots, w.types,
  ORDER BY w.gone_at IS NOT NULL, w.name, w.worker_key;
 
 -- name: count_views
-SELECT status, SUM(n) FROM task_counts GROUP BY status;
+SELECT status, CAST(SUM(n) AS BIGINT) FROM task_counts GROUP BY status;
 
 -- name: worker_counts
 SELECT state, COUNT(*) FROM workers WHERE gone_at IS NULL OR gone_at > :since GROUP BY state;
 
 -- name: completed_since$
-SELECT COALESCE(SUM(n), 0) FROM completions WHERE second > :since;
+SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM completions WHERE second > :since;
+
+-- name: database_health^
+-- Seconds that the oldest open transaction is old, and rows that wait to be swept; NULL: no such thing.
+SELECT NULL, NULL;
 
 -- name: work_views
-SELECT kind, seconds FROM work_totals;
+SELECT kind, SUM(seconds) FROM work_totals GROUP BY kind;

@@ -34,7 +34,7 @@ RULES: Final[dict[str, str]] = {
          WHERE t.status = 'in-progress' AND (w.state IS NULL OR w.state IN ('dead', 'stopped'))""",
     "I13: the counts are the truth": """
         SELECT k.type, k.status, k.n, c.n
-          FROM (SELECT type, status, n FROM task_counts WHERE n <> 0) k
+          FROM (SELECT type, status, SUM(n) AS n FROM task_counts GROUP BY type, status HAVING SUM(n) <> 0) k
           FULL JOIN (SELECT type, status, COUNT(*) AS n FROM tasks GROUP BY type, status) c
             ON c.type = k.type AND c.status = k.status
          WHERE k.n IS NOT c.n""",

@@ -53,11 +53,11 @@ def test_a_statement_answers_as_its_suffix_says() -> None:
     migrations.apply(connection)
     run = statements.load()
 
-    last = run["reserve_task_ids"](connection, n=3)
+    ranges = run["fresh_task_ids"](connection, n=3).fetchall()
     added = run["add_tag"](connection, task_id=[1, 2, 3], tag="same")
     nothing = run["task_state"](connection, task_id=1)
     changed = run["drop_result"](connection, task_id=1)
     rows = run["prunable"](connection, before=0, n=1).fetchall()
 
-    assert (last, added, nothing, changed, rows) == (3, [], None, 0, [])
+    assert (ranges, added, nothing, changed, rows) == ([(1, 3)], [], None, 0, [])
     assert connection.execute("SELECT COUNT(*) FROM task_tags").get == 3
