@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 # The monitor reads the clock several times a second. A longer gap means that this process did not
@@ -65,3 +66,10 @@ class LeaseClock:
     def grace(self) -> None:
         """Begin a new time of grace."""
         self._judging_from = self.lease() + self._grace_seconds
+
+def iso(seconds: float | None) -> str | None:
+    """A time as answers show it: ISO 8601, UTC, milliseconds."""
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

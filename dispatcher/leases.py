@@ -18,7 +18,9 @@ import msgspec
 from dispatcher import attempts, checks
 from dispatcher.attempts import Held, Reports
 from dispatcher.registry import Registry, Worker
+from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction, by_type
+from shared.flows import PARENTS_BYTES_MAX
 from shared.lifecycle import Outcome, TaskStatus
 from shared.protocol import (
     BODY_BYTES_MAX,
@@ -42,9 +44,9 @@ ANSWER_BYTES = 8 * 1024 * 1024  # bodies in one claim's answer
 _encode = msgspec.json.Encoder().encode
 
 
-# A row of `claimable`: (-priority, task_id, attempt, alone, type, timeout_seconds, checkpoint_seq, payload).
+# A row of `claimable`: (-priority, task_id, attempt, alone, type, timeout_seconds, checkpoint_seq, payload, kin).
 # It sorts by itself into the order of claims, since a task_id comes only once.
-_Claimable = tuple[int, int, int, int, str, float | None, int | None, bytes | None]
+_Claimable = tuple[int, int, int, int, str, float | None, int | None, bytes | None, int | None]
 
 
 class Claim(NamedTuple):
@@ -53,6 +55,11 @@ class Claim(NamedTuple):
     lease_id: str
     chosen: list[_Claimable]
     resume_points: dict[int, tuple[Any, ...]]
+
+    @property
+    def children(self) -> set[int]:
+        """Those of its tasks that have parents."""
+        return {candidate[1] for candidate in self.chosen if (candidate[8] or 0) & HAS_PARENTS}
 
 
 class Leases:
@@ -75,7 +82,7 @@ class Leases:
         waiting = {type for (type,) in tx.pending_types()} | tx.arrivals.keys()
         types = [type for type in waiting if served is None or type in served]
         queues = [tx.claimable(type=type, n=want) for type in types]
-        chosen = _travelling(islice(merge(*queues), want) if len(queues) > 1 else chain(*queues))
+        chosen = _travelling(tx, islice(merge(*queues), want) if len(queues) > 1 else chain(*queues))
         if not chosen:
             return None
         ids = [candidate[1] for candidate in chosen]
@@ -108,7 +115,7 @@ class Leases:
                 timeout_seconds,
                 None if checkpoint_seq is None else _resumed(claim.resume_points[task_id]),
             )
-            for _, task_id, attempt, _, type, timeout_seconds, checkpoint_seq, payload in claim.chosen
+            for _, task_id, attempt, _, type, timeout_seconds, checkpoint_seq, payload, _ in claim.chosen
         ]
 
     def renew(self, tx: Transaction, worker: Worker, holding: Sequence[Holding], answer: ExchangeAnswer) -> None:
@@ -349,12 +356,12 @@ def _resumed(point: tuple[Any, ...]) -> GrantedCheckpoint:
     return GrantedCheckpoint(seq, msgspec.Raw(state), progress, elapsed_seconds, output_chunks)
 
 
-def _travelling(candidates: Iterable[_Claimable]) -> list[_Claimable]:
+def _travelling(tx: Transaction, candidates: Iterable[_Claimable]) -> list[_Claimable]:
     """As many of the candidates, in order, as may travel in one answer."""
     chosen: list[_Claimable] = []
     size = 0
     for candidate in candidates:
-        _, _, _, alone, _, _, checkpoint_seq, payload = candidate
+        _, task_id, _, alone, _, _, checkpoint_seq, payload, kin = candidate
         if chosen and (alone or size > ANSWER_BYTES):
             break
         chosen.append(candidate)
@@ -362,6 +369,8 @@ def _travelling(candidates: Iterable[_Claimable]) -> list[_Claimable]:
             size += len(payload)
         if checkpoint_seq is not None:
             size += BODY_BYTES_MAX  # its state may be as large
+        if (kin or 0) & HAS_PARENTS:
+            size += min(tx.parents_bytes(child_id=task_id), PARENTS_BYTES_MAX)
         if alone:
             break
     return chosen

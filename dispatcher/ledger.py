@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
-from dispatcher import attempts, checks
+from dispatcher import attempts, checks, kin, parents
 from dispatcher import submissions as storage
 from dispatcher.database import Database
+from dispatcher.flows import Flows
 from dispatcher.leases import Claim, Leases
 from dispatcher.registry import Registry, Worker
 from dispatcher.transaction import Transaction, by_type
@@ -37,6 +38,7 @@ class Ledger:
         self.settings = settings
         self.registry = Registry(settings)
         self.leases = Leases(settings, self.registry)
+        self.flows = Flows(database, self.registry)
 
     # ------------------------------------------------------------------ clients
 
@@ -48,10 +50,15 @@ class Ledger:
         Raises Invalid or TooLarge naming the field, with its index in a `batch`.
         """
         run_ats = checks.submissions(submissions, self.database.clock.wall(), batch)
+        dependent = any(submission.depends_on for submission in submissions)
 
         def run(tx: Transaction) -> tuple[list[int], list[TaskStatus], str | None]:
             warning = self.registry.unknown_types_warning(tx, {s.type for s in submissions})
-            return *storage.store(tx, submissions, run_ats), warning
+            ties = kin.Ties(tx, submissions, batch) if dependent else None
+            ids, statuses = storage.store(tx, submissions, run_ats, ties and ties.places)
+            if ties is not None:
+                ties.tie(tx, ids, statuses)
+            return ids, statuses, warning
 
         result: tuple[list[int], list[TaskStatus], str | None] = self.database.write(run)
         return result
@@ -71,6 +78,7 @@ class Ledger:
                 tx.cancel(task_id=task_id, now=tx.now)
                 tx.moved(type, TaskStatus(status), TaskStatus.CANCELLED, [task_id])
                 tx.record_error(task_id=task_id, attempt=attempt, error=error)
+                kin.cancelled(tx, task_id)
             tx.log("cancel", task_id=task_id)
 
         self.database.write(run)
@@ -94,7 +102,8 @@ class Ledger:
             if payload is not None:
                 tx.drop_payload(task_id=[task_id])
                 tx.add_payload(task_id=[task_id], payload=payload)
-            tx.moved(type, TaskStatus(status), TaskStatus.PENDING, [task_id])
+            target = kin.revived(tx, task_id, TaskStatus(status))
+            tx.moved(type, TaskStatus(status), target, [task_id])
             tx.log("revive", task_id=task_id)
 
         self.database.write(run)
@@ -145,6 +154,7 @@ class Ledger:
         answer, waited = self.database.write_and_wait(run, again, wait_seconds, types)
         final: ExchangeAnswer = answer
         final.tasks = [grant for claim in claims for grant in self.leases.grants(claim)]
+        parents.tell(self.database, claims, final.tasks)
         if not waited:
             final.poll_after_seconds = 1.0
         return final

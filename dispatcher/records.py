@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from dispatcher.clock import iso
 from dispatcher.database import Database
+from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction
 from shared import errors
 from shared.lifecycle import ENDED, TaskStatus, WorkerState
@@ -57,7 +58,10 @@ class Records:
         row = tx.task_view(task_id=task_id) if task_id <= INTEGER_MAX else None
         if row is None:
             raise errors.NotFound(f"there is no task {task_id}")
-        return _task_view(row, tx.now)
+        view = _task_view(row, tx.now)
+        if (row[-1] or 0) & HAS_PARENTS:
+            view.depends_on = [parent_id for (parent_id,) in tx.parent_ids(child_id=task_id)]
+        return view
 
     def tasks(self, wanted: TaskFilter) -> dict[str, Any]:
         """A page, newest first: `{"tasks": [...], "next": cursor or None}`."""
@@ -94,7 +98,7 @@ class Records:
             raise errors.NotFound(f"task {task_id} has no checkpoint")
         names = ("task_id", "attempt", "seq", "state", "progress", "elapsed_seconds", "saved_at")
         view = dict(zip(names, row, strict=True))
-        return view | {"state": msgspec.Raw(view["state"]), "saved_at": _iso(view["saved_at"])}
+        return view | {"state": msgspec.Raw(view["state"]), "saved_at": iso(view["saved_at"])}
 
     def output(self, task_id: int) -> Iterator[bytes]:
         """The task's output as lines of JSON, a few chunks at a time. NotFound."""
@@ -158,13 +162,6 @@ def _matching(tx: Transaction, wanted: TaskFilter, query: dict[str, Any]) -> Any
     return getattr(tx, statement)(**query)
 
 
-def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _raw(body: bytes | None) -> msgspec.Raw:
     return NULL if body is None else msgspec.Raw(body)
 
@@ -178,7 +175,7 @@ def _task_view(row: tuple[Any, ...], now: float) -> TaskView:
     (
         task_id, type, payload, status, priority, tags, attempt, failures, crashes, releases, max_retries,
         crash_limit, timeout_seconds, worker, worker_id, progress, message, result, error, created_at, run_at,
-        started_at, finished_at, elapsed_seconds, resumed_seconds,
+        started_at, finished_at, elapsed_seconds, resumed_seconds, flow_id, key, _,
     ) = row  # fmt: skip
     if status == TaskStatus.IN_PROGRESS:
         elapsed_seconds = round((resumed_seconds or 0.0) + max(0.0, now - started_at), 3)
@@ -202,11 +199,13 @@ def _task_view(row: tuple[Any, ...], now: float) -> TaskView:
         message=message,
         result=_raw(result),
         error=_raw(error),
-        created_at=_iso(created_at) or "",
-        run_at=_iso(run_at),
-        started_at=_iso(started_at),
-        finished_at=_iso(finished_at),
+        created_at=iso(created_at) or "",
+        run_at=iso(run_at),
+        started_at=iso(started_at),
+        finished_at=iso(finished_at),
         elapsed_seconds=elapsed_seconds,
+        flow_id=msgspec.UNSET if flow_id is None else flow_id,
+        key=msgspec.UNSET if flow_id is None else key,
     )
 
 
@@ -217,8 +216,8 @@ def _attempt_view(row: tuple[Any, ...]) -> AttemptView:
         worker=worker,
         worker_id=worker_id,
         outcome=outcome,
-        started_at=_iso(started_at) or "",
-        finished_at=_iso(finished_at),
+        started_at=iso(started_at) or "",
+        finished_at=iso(finished_at),
         elapsed_seconds=elapsed,
         resumed_seq=resumed,
         lost_seconds=lost,
@@ -238,6 +237,6 @@ def _worker_view(row: tuple[Any, ...], lease_now: float) -> WorkerView:
         slots=slots,
         types=None if types is None else msgspec.json.decode(types),
         running=running,
-        last_heartbeat_at=_iso(heard_at) or "",
+        last_heartbeat_at=iso(heard_at) or "",
         seconds_since_heartbeat=round(max(0.0, lease_now - heard), 3),
     )

@@ -23,6 +23,8 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "submit": (INFO, "{count} task(s) submitted: {tasks}"),
     "cancel": (INFO, "task {task_id} cancelled"),
     "revive": (INFO, "task {task_id} revived"),
+    "cancel_flow": (INFO, "flow {flow_id} cancelled"),
+    "revive_flow": (INFO, "flow {flow_id} revived where it had failed"),
     "fail": (INFO, "task {task_id} attempt {attempt} failed ({next}): {reason}"),
     "crash": (WARNING, "task {task_id} attempt {attempt} crashed ({next}): {reason}"),
     "reclaim": (WARNING, "task {task_id} attempt {attempt} reclaimed from {worker} ({next}): {reason}"),

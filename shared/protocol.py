@@ -38,6 +38,8 @@ TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}\Z")]
 QueueName = TypeName
 Tag = Annotated[str, Meta(min_length=1, max_length=64)]
 DEFAULT_QUEUE: Final = "default"
+PARENTS_MAX: Final = 10_000  # of one task
+RunIf = Literal["all_completed", "all_finished"]  # which ends of its parents let a task start
 
 
 # --- the worker's side: POST /exchange and the calls that are parts of it
@@ -236,7 +238,10 @@ class ExchangeAnswer(Struct):
 
 
 class Submission(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A task as its submitter describes it; None means the default."""
+    """A task as its submitter describes it; None means the default.
+
+    `depends_on`: ids of tasks that must end first. `profile` has been filled in before (profiles.py).
+    """
 
     type: TypeName
     payload: Raw = EMPTY_OBJECT
@@ -248,6 +253,9 @@ class Submission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     timeout_seconds: Annotated[float, Meta(gt=0, le=1e7)] | None = None
     backoff: Backoff | None = None
     tags: Annotated[list[Tag], Meta(max_length=20)] | None = None
+    depends_on: Annotated[list[Natural], Meta(max_length=PARENTS_MAX)] = []
+    run_if: RunIf = "all_completed"
+    profile: str | None = None
 
 
 class Batch(Struct, forbid_unknown_fields=True):
@@ -312,6 +320,9 @@ class TaskView(Struct):
     started_at: str | None
     finished_at: str | None
     elapsed_seconds: float | None
+    flow_id: int | UnsetType = UNSET  # these three only of a task with relatives
+    key: str | UnsetType = UNSET
+    depends_on: list[int] | UnsetType = UNSET
 
 
 class AttemptView(Struct, omit_defaults=True):

@@ -12,12 +12,12 @@
 UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq - :n + 1, seq;
 
 -- name: submit!
--- New tasks, pending or scheduled. :rows of (task_id, type, status, priority, run_at, max_retries,
--- crash_limit, timeout_seconds, backoff, tags).
+-- New tasks, blocked, scheduled or pending. :rows of (task_id, type, status, priority, run_at, max_retries,
+-- crash_limit, timeout_seconds, backoff, tags, flow_id, kin).
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
-                   max_retries, crash_limit, timeout_seconds, backoff, tags)
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, flow_id, kin)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, :now, value ->> 4,
-       value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9
+       value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
   FROM json_each(:rows);
 
 -- name: add_payload*!
@@ -34,7 +34,8 @@ SELECT type FROM task_counts WHERE status = 'pending' GROUP BY type HAVING SUM(n
 
 -- name: claimable
 -- The best pending tasks of a type, in the order in which they must be claimed.
-SELECT -t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload,
+       t.kin
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
  WHERE t.status = 'pending' AND t.type = :type
  ORDER BY t.priority DESC, t.task_id LIMIT :n;
@@ -130,7 +131,8 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
                value ->> 3 AS elapsed_seconds FROM json_each(:rows)) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND tasks.status = 'in-progress'
-RETURNING tasks.task_id, tasks.attempt, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq;
+RETURNING tasks.task_id, tasks.attempt, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq, tasks.flow_id,
+          tasks.kin;
 
 -- name: record_completed!
 -- History of tasks just completed; :rows as for complete, the winners only.
@@ -148,7 +150,7 @@ SELECT value ->> 0, value ->> 1, CAST(value ->> 5 AS BLOB) FROM json_each(:rows)
 -- name: held^
 -- Fenced: what must be known to decide how an attempt ends.
 SELECT task_id, attempt, lease_id, type, worker_key, started_at, failures, crashes, releases, alone, running,
-       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds
+       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds, flow_id, kin
   FROM tasks
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
 
@@ -241,9 +243,14 @@ DELETE FROM task_payloads WHERE task_id = :task_id;
 DELETE FROM task_outputs WHERE task_id = :task_id;
 
 -- name: prunable
--- Tasks that ended before :before, oldest first.
-SELECT task_id, type, status FROM tasks
- WHERE finished_at IS NOT NULL AND finished_at < :before ORDER BY finished_at LIMIT :n;
+-- Tasks that ended before :before, oldest first; none whose flow or whose child still lives.
+SELECT t.task_id, t.type, t.status, t.flow_id, t.kin FROM tasks t
+ WHERE t.finished_at IS NOT NULL AND t.finished_at < :before
+   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
+   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
+                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+ ORDER BY t.finished_at LIMIT :n;
 
 -- name: drop_task*!
 DELETE FROM tasks WHERE task_id = :task_id;
@@ -345,14 +352,231 @@ UPDATE leader SET holder = '' WHERE one = 1 AND term = :term;
 -- The term in force, which cannot change before this transaction ends.
 SELECT term FROM leader WHERE one = 1;
 
+-- ---------------------------------------------------------------- relatives: flows and depends_on
+
+-- name: add_flow$
+INSERT INTO flows (name, created_at) VALUES (:name, :now) RETURNING flow_id;
+
+-- name: add_node*!
+INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, status, counted)
+VALUES (:node_id, :flow_id, :kind, :key, :position, :run_if, :waiting, :status, :counted);
+
+-- name: add_edge*!
+INSERT INTO edges (child_id, parent_id, key, position) VALUES (:child_id, :parent_id, :key, :position);
+
+-- name: add_fan_out!
+INSERT INTO fan_outs (fork_id, join_id, source_id, run_at, task)
+VALUES (:fork_id, :join_id, :source_id, :run_at, :task);
+
+-- name: add_flow_count*!
+INSERT INTO flow_counts (flow_id, status, shard, n) VALUES (:flow_id, :status, :shard, :n)
+ON CONFLICT (flow_id, status, shard) DO UPDATE SET n = flow_counts.n + excluded.n;
+
+-- name: mark_parent$
+-- A task that is there gets a child. Its row is ours now: it cannot end before the edge is stored.
+UPDATE tasks SET kin = COALESCE(kin, 0) | 2 WHERE task_id = :task_id RETURNING status;
+
+-- name: relatives^
+-- What is asked only when a task ends or lives again in an uncommon way.
+SELECT flow_id, kin FROM tasks WHERE task_id = :task_id AND (flow_id IS NOT NULL OR kin IS NOT NULL);
+
+-- name: count_down*!
+-- A parent has ended: each child that is blocked waits for one less.
+UPDATE nodes SET waiting = waiting - 1
+ WHERE waiting > 0 AND node_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id)
+RETURNING node_id, waiting, kind;
+
+-- name: count_up*!
+-- A parent lives again: each child that is still blocked waits for one more.
+UPDATE nodes SET waiting = waiting + 1
+ WHERE waiting > 0 AND node_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id);
+
+-- name: unblock*!
+-- The last parent of a task has ended: it may run, or wait for its time.
+UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
+       run_at = CASE WHEN run_at > :now THEN run_at END
+ WHERE task_id = :task_id AND status = 'blocked'
+RETURNING type, task_id, run_at;
+
+-- name: descendants
+-- What must not run because a parent did not complete. A join is passed through: it ends with its parts.
+WITH RECURSIVE doomed (node_id) AS (
+    SELECT e.child_id FROM edges e JOIN nodes n ON n.node_id = e.child_id
+     WHERE e.parent_id = :node_id AND n.waiting > 0 AND (n.kind = 'join' OR n.run_if = 'all_completed')
+    UNION
+    SELECT e.child_id FROM doomed d JOIN edges e ON e.parent_id = d.node_id JOIN nodes n ON n.node_id = e.child_id
+     WHERE n.waiting > 0 AND (n.kind = 'join' OR n.run_if = 'all_completed'))
+SELECT d.node_id FROM doomed d JOIN nodes n ON n.node_id = d.node_id WHERE n.kind <> 'join';
+
+-- name: sweep*!
+-- A blocked node waits no more: it will not run.
+UPDATE nodes SET waiting = 0, status = CASE WHEN kind = 'task' THEN NULL ELSE 'cancelled' END
+ WHERE node_id = :node_id AND waiting > 0
+RETURNING node_id, kind;
+
+-- name: cancel_blocked*!
+UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
+ WHERE task_id = :task_id AND status = 'blocked'
+RETURNING task_id, type, attempt, flow_id, kin;
+
+-- name: end_node!
+-- A fork or a join ends.
+UPDATE nodes SET waiting = 0, status = :status, error = :error WHERE node_id = :node_id;
+
+-- name: node^
+SELECT flow_id, kind, key, position, counted FROM nodes WHERE node_id = :node_id;
+
+-- name: parts_ended^
+-- One that failed, and one that was cancelled, of what a join has waited for.
+SELECT MIN(CASE WHEN COALESCE(t.status, n.status) = 'failed' THEN e.parent_id END),
+       MIN(CASE WHEN COALESCE(t.status, n.status) = 'cancelled' THEN e.parent_id END)
+  FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
+  LEFT JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
+ WHERE e.child_id = :node_id;
+
+-- name: fan_out^
+SELECT join_id, source_id, run_at, task FROM fan_outs WHERE fork_id = :fork_id;
+
+-- name: result_of$
+SELECT result FROM task_results WHERE task_id = :task_id;
+
+-- name: widen!
+-- The join of a fan-out learns how many parts there are.
+UPDATE nodes SET waiting = waiting + :n, counted = 0 WHERE node_id = :node_id;
+
+-- name: parents
+-- What a child sees of its parents, in their order.
+SELECT e.key, e.parent_id, COALESCE(t.status, n.status), r.result, COALESCE(r.error, n.error), n.kind
+  FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
+  LEFT JOIN task_results r ON r.task_id = e.parent_id
+  LEFT JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
+ WHERE e.child_id = :child_id ORDER BY e.position;
+
+-- name: parents_bytes$
+-- About how much that is, through forks and joins.
+WITH RECURSIVE up (node_id) AS (
+    SELECT parent_id FROM edges WHERE child_id = :child_id
+    UNION
+    SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
+SELECT COALESCE(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), 0)
+  FROM up u LEFT JOIN task_results r ON r.task_id = u.node_id;
+
+-- name: parent_ids
+-- The tasks that a task depends on, through forks and joins.
+WITH RECURSIVE up (node_id) AS (
+    SELECT parent_id FROM edges WHERE child_id = :child_id
+    UNION
+    SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
+SELECT node_id FROM up WHERE node_id > 0 ORDER BY node_id;
+
+-- name: live_parents$
+SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
+  LEFT JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
+ WHERE e.child_id = :child_id AND COALESCE(t.status, n.status) NOT IN ('completed', 'failed', 'cancelled');
+
+-- name: block!
+-- A revived task has a parent that has not ended.
+UPDATE tasks SET status = 'blocked' WHERE task_id = :task_id AND status = 'pending';
+
+-- name: hold_back!
+UPDATE nodes SET waiting = :waiting WHERE node_id = :node_id;
+
+-- name: flow^
+SELECT flow_id, name, created_at FROM flows WHERE flow_id = :flow_id;
+
+-- name: flow_page
+-- Newest first.
+SELECT flow_id, name, created_at FROM flows WHERE flow_id < :after ORDER BY flow_id DESC LIMIT :n;
+
+-- name: flow_counted
+SELECT status, CAST(SUM(n) AS BIGINT) FROM flow_counts WHERE flow_id = :flow_id GROUP BY status;
+
+-- name: flow_nodes
+-- Its tasks, and the fan-outs that have no parts.
+SELECT n.node_id, n.key, COALESCE(t.status, n.status), n.error
+  FROM nodes n LEFT JOIN tasks t ON t.task_id = n.node_id
+ WHERE n.flow_id = :flow_id AND n.counted = 1 ORDER BY n.position, n.node_id;
+
+-- name: flow_edges
+-- Who depends on whom, by key; what stands between a fan-out and its own parts is left out.
+SELECT e.child_id, e.key FROM nodes n JOIN edges e ON e.child_id = n.node_id
+ WHERE n.flow_id = :flow_id AND n.kind <> 'join' AND e.key <> '' ORDER BY e.child_id, e.position;
+
+-- name: flow_forks
+-- For each part, and each fan-out without parts, its fork.
+SELECT e.child_id, e.parent_id FROM nodes n JOIN edges e ON e.child_id = n.node_id
+  JOIN nodes f ON f.node_id = e.parent_id AND f.kind = 'fork'
+ WHERE n.flow_id = :flow_id AND n.counted = 1;
+
+-- name: flow_tasks
+-- Those that are live, or (:ended = 1) those that ended without a result.
+SELECT t.task_id, t.type, t.status, t.attempt, t.lease_id, t.kin FROM nodes n JOIN tasks t ON t.task_id = n.node_id
+ WHERE n.flow_id = :flow_id AND ((:ended = 0 AND t.status IN ('blocked', 'scheduled', 'pending', 'in-progress'))
+                                 OR (:ended = 1 AND t.status IN ('failed', 'cancelled')))
+ ORDER BY t.task_id;
+
+-- name: flow_forks_and_joins
+SELECT node_id, status, counted FROM nodes WHERE flow_id = :flow_id AND kind <> 'task';
+
+-- name: sweep_flow!
+-- Nobody in the flow waits any more.
+UPDATE nodes SET waiting = 0, status = CASE WHEN kind <> 'task' AND status = 'blocked' THEN 'cancelled' ELSE status END
+ WHERE flow_id = :flow_id;
+
+-- name: reopen_flow!
+-- Forks and joins of a flow that did not complete wait again.
+UPDATE nodes SET status = 'blocked', error = NULL WHERE flow_id = :flow_id AND status IN ('failed', 'cancelled');
+
+-- name: recount_flow!
+-- How many live parents each blocked node of the flow has.
+UPDATE nodes SET waiting = (
+        SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
+          LEFT JOIN nodes p ON p.node_id = e.parent_id AND p.kind <> 'task'
+         WHERE e.child_id = nodes.node_id AND COALESCE(t.status, p.status) NOT IN ('completed', 'failed', 'cancelled'))
+ WHERE flow_id = :flow_id
+   AND COALESCE(status, (SELECT t.status FROM tasks t WHERE t.task_id = nodes.node_id)) = 'blocked';
+
+-- name: ready_in_flow
+-- Blocked nodes that wait for nobody.
+SELECT n.node_id, n.kind FROM nodes n LEFT JOIN tasks t ON t.task_id = n.node_id
+ WHERE n.flow_id = :flow_id AND n.waiting = 0 AND COALESCE(n.status, t.status) = 'blocked' ORDER BY n.node_id;
+
+-- name: drop_node*!
+DELETE FROM nodes WHERE node_id = :task_id;
+
+-- name: drop_edges*!
+DELETE FROM edges WHERE child_id = :task_id OR parent_id = :task_id;
+
+-- name: emptied_flows
+-- Old flows whose tasks have all been removed.
+SELECT f.flow_id FROM flows f
+ WHERE f.created_at < :before
+   AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.flow_id = f.flow_id AND n.kind = 'task') LIMIT :n;
+
+-- name: drop_fan_outs*!
+DELETE FROM fan_outs WHERE fork_id IN (SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork');
+
+-- name: drop_flow_edges*!
+DELETE FROM edges WHERE child_id IN (SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind <> 'task');
+
+-- name: drop_flow_nodes*!
+DELETE FROM nodes WHERE flow_id = :flow_id;
+
+-- name: drop_flow_counts*!
+DELETE FROM flow_counts WHERE flow_id = :flow_id;
+
+-- name: drop_flow*!
+DELETE FROM flows WHERE flow_id = :flow_id;
+
 -- ---------------------------------------------------------------- reading
 
 -- name: task_view^
 SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.failures, t.crashes, t.releases,
        t.max_retries, t.crash_limit, t.timeout_seconds, w.name, w.worker_id, t.progress, t.message,
        r.result, COALESCE(r.error, a.error), t.created_at, t.run_at, t.started_at, t.finished_at,
-       t.elapsed_seconds, t.resumed_seconds
+       t.elapsed_seconds, t.resumed_seconds, t.flow_id, n.key, t.kin
   FROM tasks t
+  LEFT JOIN nodes n ON n.node_id = t.task_id
   LEFT JOIN task_payloads p ON p.task_id = t.task_id
   LEFT JOIN workers w ON w.worker_key = t.worker_key
   LEFT JOIN task_results r ON r.task_id = t.task_id

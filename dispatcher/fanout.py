@@ -1,0 +1,84 @@
+"""A fan-out: one task per item of a list, between a fork and a join (sql/migrations/0004_flows.sql).
+
+Its parts are stored with the flow, or, over another task's result, in the transaction that ends
+the last parent of its fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from dispatcher import graph
+from dispatcher import submissions as storage
+from dispatcher.transaction import Transaction
+from shared.flows import FlowTask
+from shared.lifecycle import TaskStatus
+from shared.protocol import Raw
+
+_task = msgspec.json.Decoder(FlowTask)
+
+
+def part_key(key: str, index: int) -> str:
+    """The name of a part within its flow."""
+    return f"{key}[{index}]"
+
+
+def widen(tx: Transaction, fork_id: int) -> None:
+    """Make the parts of a fan-out over a result, now known. Raises Refused saying why it cannot be done."""
+    found = tx.fan_out(fork_id=fork_id)
+    if found is None:
+        return  # its parts are there already
+    join_id, source_id, run_at, body = found
+    task = _task.decode(body)
+    payloads = _payloads(task, tx.result_of(task_id=source_id))
+    if not payloads:
+        return
+    flow_id, _, key, position, _ = tx.node(node_id=fork_id)
+    relatives = storage.HAS_PARENTS | storage.HAS_CHILDREN
+    place = storage.Place(flow_id, relatives, blocked=True)  # until its fork has ended, in a moment
+    ids, _ = storage.store(
+        tx,
+        [graph.single(task, payload) for payload in payloads],
+        [run_at] * len(payloads),
+        [place] * len(payloads),
+    )
+    tx.in_flow(flow_id, None, TaskStatus.BLOCKED, len(ids) - 1)  # they stand for their join from now on
+    tx.widen(node_id=join_id, n=len(ids))
+    add_parts(tx, task, flow_id, position, ids, fork_id=fork_id, join_id=join_id)
+
+
+def _payloads(task: FlowTask, result: bytes | None) -> list[Raw]:
+    fan = task.map
+    assert fan is not None and not isinstance(fan.over, list)
+    return graph.parts(task.payload, fan.item_name, graph.items_of(result, fan.over), task.key)
+
+
+def add_parts(
+    tx: Transaction,
+    task: FlowTask,
+    flow_id: int,
+    position: int,
+    ids: Sequence[int],
+    *,
+    fork_id: int | None,
+    join_id: int,
+) -> None:
+    """Store the nodes and edges of parts whose tasks are stored."""
+    tx.add_node(
+        node_id=list(ids),
+        flow_id=flow_id,
+        kind="task",
+        key=[part_key(task.key, index) for index in range(len(ids))],
+        position=position,
+        run_if="all_completed",
+        waiting=int(fork_id is not None),
+        status=None,
+        counted=1,
+    )
+    edges: dict[str, Any] = {"key": ""}
+    tx.add_edge(child_id=join_id, parent_id=list(ids), position=range(1, len(ids) + 1), **edges)
+    if fork_id is not None:
+        tx.add_edge(child_id=list(ids), parent_id=fork_id, position=0, **edges)

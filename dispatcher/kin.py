@@ -1,0 +1,237 @@
+"""Tasks that depend on tasks: what happens to the children when a task ends, or lives again.
+
+All of it in the transaction that causes it: a child is unblocked by the end of its last parent, and
+cancelled, with all its descendants, by a parent that did not complete (unless its run_if says
+otherwise). A task without relatives costs nothing here. How a flow is stored is in flows.py, what a
+fan-out becomes in fanout.py, what a child is told of its parents in parents.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from dispatcher import fanout
+from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
+from dispatcher.transaction import Transaction, by_type
+from shared import errors
+from shared.flows import EDGES_MAX
+from shared.lifecycle import ENDED, TaskStatus
+from shared.protocol import Submission
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Relative(NamedTuple):
+    """A task of a flow, or with parents or children; `kin` says which of these it has."""
+
+    task_id: int
+    flow_id: int | None
+    kin: int | None
+
+
+class End(NamedTuple):
+    """A node that has ended. `cause`: the task to blame if it did not complete; `swept`: so are its descendants."""
+
+    node_id: int
+    status: TaskStatus
+    cause: int
+    swept: bool = False
+
+
+def ended(tx: Transaction, tasks: Iterable[Relative], status: TaskStatus) -> None:
+    """Tasks have just ended: unblock or cancel their children. The last step of whatever ended them."""
+    ends = []
+    for task_id, flow_id, kin in tasks:
+        tx.in_flow(flow_id, TaskStatus.PENDING, status)
+        if (kin or 0) & HAS_CHILDREN:
+            ends.append(End(task_id, status, task_id))
+    settle(tx, ends)
+
+
+def settle(tx: Transaction, ends: Sequence[End]) -> None:
+    """Let the ends of nodes have their effects, and the ends that follow from these, until none does."""
+    while ends:
+        following = [
+            end
+            for failed in ends
+            if failed.status is not TaskStatus.COMPLETED and not failed.swept
+            for end in sweep(tx, failed)
+        ]
+        counted = tx.count_down(parent_id=[end.node_id for end in ends])
+        following += unblock(tx, [(node_id, kind) for node_id, waiting, kind in counted if waiting == 0])
+        ends = following
+
+
+def unblock(tx: Transaction, nodes: Sequence[tuple[int, str]]) -> list[End]:
+    """Nodes (id, kind) that wait for nobody any more: tasks may run, forks open, joins end."""
+    tasks = [node_id for node_id, kind in nodes if kind == "task"]
+    rows = tx.unblock(task_id=tasks, now=tx.now) if tasks else []
+    for status, chosen in (
+        (TaskStatus.PENDING, [row for row in rows if row[2] is None]),
+        (TaskStatus.SCHEDULED, [row for row in rows if row[2] is not None]),
+    ):
+        for type, ids in by_type((row[0], row[1]) for row in chosen).items():
+            tx.moved(type, TaskStatus.BLOCKED, status, ids)
+    waits = [run_at for _, _, run_at in rows if run_at is not None]
+    if waits:
+        tx.due(min(waits))
+    ends: list[End] = []
+    for node_id, kind in nodes:
+        if kind == "fork":
+            ends += _open_fork(tx, node_id)
+        elif kind == "join":
+            ends.append(_end_join(tx, node_id))
+    return ends
+
+
+def _open_fork(tx: Transaction, fork_id: int) -> list[End]:
+    """Its parts may run. Over a result that is known only now, they are made now, if they can be."""
+    try:
+        fanout.widen(tx, fork_id)
+    except errors.Refused as problem:
+        tx.end_node(node_id=fork_id, status=TaskStatus.FAILED, error=None)
+        join_id, source_id, *_ = tx.fan_out(fork_id=fork_id)
+        error = _encode({"type": type(problem).__name__, "message": problem.message})
+        return [_end(tx, join_id, TaskStatus.FAILED, source_id, error)]
+    tx.end_node(node_id=fork_id, status=TaskStatus.COMPLETED, error=None)
+    return [End(fork_id, TaskStatus.COMPLETED, 0)]
+
+
+def _end_join(tx: Transaction, join_id: int) -> End:
+    failed, cancelled = tx.parts_ended(node_id=join_id)
+    if failed is not None:
+        return _end(tx, join_id, TaskStatus.FAILED, failed)
+    if cancelled is not None:
+        return _end(tx, join_id, TaskStatus.CANCELLED, cancelled)
+    return _end(tx, join_id, TaskStatus.COMPLETED, 0)
+
+
+def _end(tx: Transaction, join_id: int, status: TaskStatus, cause: int, error: bytes | None = None) -> End:
+    flow_id, _, _, _, counted = tx.node(node_id=join_id)
+    tx.end_node(node_id=join_id, status=status, error=error)
+    if counted:
+        tx.in_flow(flow_id, TaskStatus.BLOCKED, status)
+    return End(join_id, status, cause)
+
+
+def sweep(tx: Transaction, failed: End) -> list[End]:
+    """Cancel all descendants of a node that did not complete, but for those that run all the same."""
+    doomed = [node_id for (node_id,) in tx.descendants(node_id=failed.node_id)]
+    if not doomed:
+        return []
+    swept: list[tuple[int, str]] = tx.sweep(node_id=doomed)
+    tasks = [node_id for node_id, kind in swept if kind == "task"]
+    how = "failed" if failed.status is TaskStatus.FAILED else "was cancelled"
+    message = f"task {failed.cause}, which this one depends on, {how}"
+    error = _encode({"type": "ParentFailed", "message": message, "task_id": failed.cause})
+    childless = cancel_blocked(tx, tasks, error)
+    return [
+        End(node_id, TaskStatus.CANCELLED, failed.cause, swept=True)
+        for node_id, _ in swept
+        if node_id not in childless
+    ]
+
+
+def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes) -> set[int]:
+    """End blocked tasks, all with the same error; returns those of them that have no children."""
+    rows = tx.cancel_blocked(task_id=task_ids, now=tx.now) if task_ids else []
+    for task_id, _, attempt, flow_id, _ in rows:
+        tx.record_error(task_id=task_id, attempt=attempt, error=error)
+        tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
+    for type, ids in by_type((row[1], row[0]) for row in rows).items():
+        tx.moved(type, TaskStatus.BLOCKED, TaskStatus.CANCELLED, ids)
+    return {row[0] for row in rows if not (row[4] or 0) & HAS_CHILDREN}
+
+
+def cancelled(tx: Transaction, task_id: int) -> None:
+    """A task that waited was cancelled on request; if it was blocked, it waits for its parents no more."""
+    found = tx.relatives(task_id=task_id)
+    if found is not None:
+        tx.sweep(node_id=[task_id])
+        ended(tx, [Relative(task_id, *found)], TaskStatus.CANCELLED)
+
+
+def revived(tx: Transaction, task_id: int, before: TaskStatus) -> TaskStatus:
+    """A task that had ended as `before` lives again; returns where: blocked if a parent has not ended."""
+    found = tx.relatives(task_id=task_id)
+    if found is None:
+        return TaskStatus.PENDING
+    flow_id, kin = found
+    tx.in_flow(flow_id, before, TaskStatus.PENDING)
+    tx.count_up(parent_id=[task_id])
+    waiting = tx.live_parents(child_id=task_id) if (kin or 0) & HAS_PARENTS else 0
+    if not waiting:
+        return TaskStatus.PENDING
+    tx.hold_back(node_id=task_id, waiting=waiting)
+    tx.block(task_id=task_id)
+    return TaskStatus.BLOCKED
+
+
+# --- tasks outside of flows that name others by their ids
+
+
+class Ties:
+    """What the `depends_on` of new tasks means: who is blocked, and by whom."""
+
+    def __init__(self, tx: Transaction, submissions: Sequence[Submission], batch: bool) -> None:
+        """Marks the parents as such; raises Invalid naming the field of one that is not there."""
+        self.parents = [list(dict.fromkeys(submission.depends_on)) for submission in submissions]
+        self._run_ifs = [submission.run_if for submission in submissions]
+        self._found: dict[int, TaskStatus] = {}
+        if sum(map(len, self.parents)) > EDGES_MAX:
+            raise errors.TooLarge(f"depends_on names more than {EDGES_MAX} tasks in all", field="depends_on")
+        for index, parents in enumerate(self.parents):
+            for position, parent in enumerate(parents):
+                where = f"tasks[{index}].depends_on[{position}]" if batch else f"depends_on[{position}]"
+                self._find(tx, parent, where)
+        self.places = [
+            Place(None, HAS_PARENTS if parents else None, self._waits(index) > 0)
+            for index, parents in enumerate(self.parents)
+        ]
+
+    def _find(self, tx: Transaction, parent: int, where: str) -> None:
+        if parent not in self._found:
+            status = tx.mark_parent(task_id=parent)
+            if status is None:
+                raise errors.Invalid(f"{where}: there is no task {parent}", field=where)
+            self._found[parent] = TaskStatus(status)
+
+    def _live(self, index: int) -> int:
+        return sum(self._found[parent] not in ENDED for parent in self.parents[index])
+
+    def _waits(self, index: int) -> int:
+        """For how many parents; one that has failed already counts too, until it is dealt with in `tie`."""
+        return self._live(index) or int(self._spoilt(index) is not None)
+
+    def _spoilt(self, index: int) -> int | None:
+        """A parent that ended in a way that keeps the child from running."""
+        lost = (TaskStatus.FAILED, TaskStatus.CANCELLED)
+        spoilt = (parent for parent in self.parents[index] if self._found[parent] in lost)
+        return next(spoilt, None) if self._run_ifs[index] == "all_completed" else None
+
+    def tie(self, tx: Transaction, ids: Sequence[int], statuses: list[TaskStatus]) -> None:
+        """Store who waits for whom, once the tasks have `ids`; those that cannot run are cancelled at once."""
+        indexes = [index for index, parents in enumerate(self.parents) if parents]
+        tx.add_node(
+            node_id=[ids[index] for index in indexes],
+            flow_id=None,
+            kind="task",
+            key="",
+            position=0,
+            run_if=[self._run_ifs[index] for index in indexes],
+            waiting=[self._waits(index) for index in indexes],
+            status=None,
+            counted=0,
+        )
+        edges = [(ids[i], parent, n) for i in indexes for n, parent in enumerate(self.parents[i])]
+        children, parents, positions = (list(column) for column in zip(*edges, strict=True))
+        keys = [str(parent) for parent in parents]
+        tx.add_edge(child_id=children, parent_id=parents, key=keys, position=positions)
+        for index in indexes:
+            spoilt = self._spoilt(index)
+            if spoilt is not None:
+                statuses[index] = TaskStatus.CANCELLED
+                settle(tx, sweep(tx, End(spoilt, self._found[spoilt], spoilt)))
