@@ -7,13 +7,11 @@ the last parent of its fork.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
 import msgspec
 
 from dispatcher import graph
 from dispatcher import submissions as storage
-from dispatcher.transaction import Transaction
+from dispatcher.transaction import Transaction, encoded
 from shared.flows import FlowTask
 from shared.lifecycle import TaskStatus
 from shared.protocol import Raw
@@ -36,7 +34,7 @@ def widen(tx: Transaction, fork_id: int) -> None:
     payloads = _payloads(task, tx.result_of(task_id=source_id))
     if not payloads:
         return
-    flow_id, _, key, position, _ = tx.node(node_id=fork_id)
+    flow_id, _, _, position, *_ = tx.node(node_id=fork_id)
     relatives = storage.HAS_PARENTS | storage.HAS_CHILDREN
     place = storage.Place(flow_id, relatives, blocked=True)  # until its fork has ended, in a moment
     ids, _ = storage.store(
@@ -67,18 +65,17 @@ def add_parts(
     join_id: int,
 ) -> None:
     """Store the nodes and edges of parts whose tasks are stored."""
-    tx.add_node(
-        node_id=list(ids),
+    waiting = int(fork_id is not None)
+    tx.add_nodes(
         flow_id=flow_id,
-        kind="task",
-        key=[part_key(task.key, index) for index in range(len(ids))],
-        position=position,
-        run_if="all_completed",
-        waiting=int(fork_id is not None),
-        status=None,
-        counted=1,
+        rows=encoded(
+            [
+                (task_id, "task", part_key(task.key, index), position, "all_completed", waiting, None, 1)
+                for index, task_id in enumerate(ids)
+            ]
+        ),
     )
-    edges: dict[str, Any] = {"key": ""}
-    tx.add_edge(child_id=join_id, parent_id=list(ids), position=range(1, len(ids) + 1), **edges)
+    edges = [(join_id, task_id, "", index) for index, task_id in enumerate(ids, 1)]
     if fork_id is not None:
-        tx.add_edge(child_id=list(ids), parent_id=fork_id, position=0, **edges)
+        edges += [(task_id, fork_id, "", 0) for task_id in ids]
+    tx.add_edges(rows=encoded(edges))

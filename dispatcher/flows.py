@@ -19,7 +19,7 @@ from dispatcher.database import Database
 from dispatcher.graph import Node
 from dispatcher.registry import Registry
 from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
-from dispatcher.transaction import Transaction
+from dispatcher.transaction import Transaction, encoded
 from shared import errors
 from shared.flows import FlowFilter, FlowStatus, FlowSubmission, FlowTaskView, FlowView
 from shared.lifecycle import Outcome, TaskStatus
@@ -177,10 +177,7 @@ class _Storing:
                 join = (len(ids) + fork, TaskStatus.BLOCKED, int(not ids))
                 rows.append((self.joins[key], "join", key, position, "all_finished", *join))
             total += max(1, len(ids))
-        names = ("node_id", "kind", "key", "position", "run_if", "waiting", "status", "counted")
-        self.tx.add_node(
-            flow_id=self.flow_id, **dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-        )
+        self.tx.add_nodes(flow_id=self.flow_id, rows=encoded(rows))
         self.tx.in_flow(self.flow_id, None, TaskStatus.BLOCKED, total)
 
     def _store_edges(self) -> None:
@@ -205,8 +202,7 @@ class _Storing:
                         task=_encode(node.task),
                     )
         if rows:
-            children, parents, keys, positions = (list(column) for column in zip(*rows, strict=True))
-            self.tx.add_edge(child_id=children, parent_id=parents, key=keys, position=positions)
+            self.tx.add_edges(rows=encoded(rows))
 
     def _begin(self) -> None:
         """Fan-outs over nothing that wait for nobody have ended already."""

@@ -15,7 +15,7 @@ import msgspec
 
 from dispatcher import fanout
 from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
-from dispatcher.transaction import Transaction, by_type
+from dispatcher.transaction import Transaction, by_type, encoded
 from shared import errors
 from shared.flows import EDGES_MAX
 from shared.lifecycle import ENDED, TaskStatus
@@ -60,7 +60,7 @@ def settle(tx: Transaction, ends: Sequence[End]) -> None:
             if failed.status is not TaskStatus.COMPLETED and not failed.swept
             for end in sweep(tx, failed)
         ]
-        counted = tx.count_down(parent_id=[end.node_id for end in ends])
+        counted = tx.count_down(node_ids=encoded([end.node_id for end in ends])).fetchall()
         following += unblock(tx, [(node_id, kind) for node_id, waiting, kind in counted if waiting == 0])
         ends = following
 
@@ -68,7 +68,7 @@ def settle(tx: Transaction, ends: Sequence[End]) -> None:
 def unblock(tx: Transaction, nodes: Sequence[tuple[int, str]]) -> list[End]:
     """Nodes (id, kind) that wait for nobody any more: tasks may run, forks open, joins end."""
     tasks = [node_id for node_id, kind in nodes if kind == "task"]
-    rows = tx.unblock(task_id=tasks, now=tx.now) if tasks else []
+    rows = tx.unblock(node_ids=encoded(tasks), now=tx.now).fetchall() if tasks else []
     for status, chosen in (
         (TaskStatus.PENDING, [row for row in rows if row[2] is None]),
         (TaskStatus.SCHEDULED, [row for row in rows if row[2] is not None]),
@@ -110,7 +110,7 @@ def _end_join(tx: Transaction, join_id: int) -> End:
 
 
 def _end(tx: Transaction, join_id: int, status: TaskStatus, cause: int, error: bytes | None = None) -> End:
-    flow_id, _, _, _, counted = tx.node(node_id=join_id)
+    flow_id, _, _, _, counted, *_ = tx.node(node_id=join_id)
     tx.end_node(node_id=join_id, status=status, error=error)
     if counted:
         tx.in_flow(flow_id, TaskStatus.BLOCKED, status)
@@ -122,7 +122,7 @@ def sweep(tx: Transaction, failed: End) -> list[End]:
     doomed = [node_id for (node_id,) in tx.descendants(node_id=failed.node_id)]
     if not doomed:
         return []
-    swept: list[tuple[int, str]] = tx.sweep(node_id=doomed)
+    swept = tx.sweep(node_ids=encoded(doomed)).fetchall()
     tasks = [node_id for node_id, kind in swept if kind == "task"]
     how = "failed" if failed.status is TaskStatus.FAILED else "was cancelled"
     message = f"task {failed.cause}, which this one depends on, {how}"
@@ -137,9 +137,9 @@ def sweep(tx: Transaction, failed: End) -> list[End]:
 
 def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes) -> set[int]:
     """End blocked tasks, all with the same error; returns those of them that have no children."""
-    rows = tx.cancel_blocked(task_id=task_ids, now=tx.now) if task_ids else []
-    for task_id, _, attempt, flow_id, _ in rows:
-        tx.record_error(task_id=task_id, attempt=attempt, error=error)
+    rows = tx.cancel_blocked(node_ids=encoded(task_ids), now=tx.now).fetchall() if task_ids else []
+    tx.record_errors(rows=encoded([(row[0], row[2]) for row in rows]), error=error)
+    for _, _, _, flow_id, _ in rows:
         tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
     for type, ids in by_type((row[1], row[0]) for row in rows).items():
         tx.moved(type, TaskStatus.BLOCKED, TaskStatus.CANCELLED, ids)
@@ -150,7 +150,7 @@ def cancelled(tx: Transaction, task_id: int) -> None:
     """A task that waited was cancelled on request; if it was blocked, it waits for its parents no more."""
     found = tx.relatives(task_id=task_id)
     if found is not None:
-        tx.sweep(node_id=[task_id])
+        tx.sweep(node_ids=encoded([task_id])).fetchall()
         ended(tx, [Relative(task_id, *found)], TaskStatus.CANCELLED)
 
 
@@ -215,21 +215,10 @@ class Ties:
     def tie(self, tx: Transaction, ids: Sequence[int], statuses: list[TaskStatus]) -> None:
         """Store who waits for whom, once the tasks have `ids`; those that cannot run are cancelled at once."""
         indexes = [index for index, parents in enumerate(self.parents) if parents]
-        tx.add_node(
-            node_id=[ids[index] for index in indexes],
-            flow_id=None,
-            kind="task",
-            key="",
-            position=0,
-            run_if=[self._run_ifs[index] for index in indexes],
-            waiting=[self._waits(index) for index in indexes],
-            status=None,
-            counted=0,
-        )
-        edges = [(ids[i], parent, n) for i in indexes for n, parent in enumerate(self.parents[i])]
-        children, parents, positions = (list(column) for column in zip(*edges, strict=True))
-        keys = [str(parent) for parent in parents]
-        tx.add_edge(child_id=children, parent_id=parents, key=keys, position=positions)
+        nodes = [(ids[i], "task", "", 0, self._run_ifs[i], self._waits(i), None, 0) for i in indexes]
+        tx.add_nodes(flow_id=None, rows=encoded(nodes))
+        edges = [(ids[i], parent, str(parent), n) for i in indexes for n, parent in enumerate(self.parents[i])]
+        tx.add_edges(rows=encoded(edges))
         for index in indexes:
             spoilt = self._spoilt(index)
             if spoilt is not None:

@@ -15,12 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
-from dispatcher import attempts, checks
+from dispatcher import attempts, checks, parents
 from dispatcher.attempts import Held, Reports
 from dispatcher.registry import Registry, Worker
 from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction, by_type
-from shared.flows import PARENTS_BYTES_MAX
 from shared.lifecycle import Outcome, TaskStatus
 from shared.protocol import (
     BODY_BYTES_MAX,
@@ -56,10 +55,7 @@ class Claim(NamedTuple):
     chosen: list[_Claimable]
     resume_points: dict[int, tuple[Any, ...]]
 
-    @property
-    def children(self) -> set[int]:
-        """Those of its tasks that have parents."""
-        return {candidate[1] for candidate in self.chosen if (candidate[8] or 0) & HAS_PARENTS}
+    children: list[int]  # those of them that have parents
 
 
 class Leases:
@@ -82,9 +78,12 @@ class Leases:
         waiting = {type for (type,) in tx.pending_types()} | tx.arrivals.keys()
         types = [type for type in waiting if served is None or type in served]
         queues = [tx.claimable(type=type, n=want) for type in types]
-        chosen = _travelling(tx, islice(merge(*queues), want) if len(queues) > 1 else chain(*queues))
+        chosen = _travelling(islice(merge(*queues), want) if len(queues) > 1 else chain(*queues))
         if not chosen:
             return None
+        children = [candidate[1] for candidate in chosen if (candidate[8] or 0) & HAS_PARENTS]
+        if children:
+            chosen = chosen[: parents.fitting(tx, [candidate[1] for candidate in chosen], children, ANSWER_BYTES)]
         ids = [candidate[1] for candidate in chosen]
         lease_id = secrets.token_urlsafe(16)  # 128 random bits
         tx.claim(
@@ -99,7 +98,7 @@ class Leases:
         for type, those in moved.items():
             tx.moved(type, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those)
         resumed = [candidate[1] for candidate in chosen if candidate[6] is not None]
-        return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed})
+        return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, children)
 
     def grants(self, claim: Claim) -> list[Grant]:
         """What the worker gets of a claim that is stored; made outside the writer's thread."""
@@ -356,12 +355,12 @@ def _resumed(point: tuple[Any, ...]) -> GrantedCheckpoint:
     return GrantedCheckpoint(seq, msgspec.Raw(state), progress, elapsed_seconds, output_chunks)
 
 
-def _travelling(tx: Transaction, candidates: Iterable[_Claimable]) -> list[_Claimable]:
+def _travelling(candidates: Iterable[_Claimable]) -> list[_Claimable]:
     """As many of the candidates, in order, as may travel in one answer."""
     chosen: list[_Claimable] = []
     size = 0
     for candidate in candidates:
-        _, task_id, _, alone, _, _, checkpoint_seq, payload, kin = candidate
+        _, _, _, alone, _, _, checkpoint_seq, payload, _ = candidate
         if chosen and (alone or size > ANSWER_BYTES):
             break
         chosen.append(candidate)
@@ -369,8 +368,6 @@ def _travelling(tx: Transaction, candidates: Iterable[_Claimable]) -> list[_Clai
             size += len(payload)
         if checkpoint_seq is not None:
             size += BODY_BYTES_MAX  # its state may be as large
-        if (kin or 0) & HAS_PARENTS:
-            size += min(tx.parents_bytes(child_id=task_id), PARENTS_BYTES_MAX)
         if alone:
             break
     return chosen

@@ -154,7 +154,10 @@ class Ledger:
         answer, waited = self.database.write_and_wait(run, again, wait_seconds, types)
         final: ExchangeAnswer = answer
         final.tasks = [grant for claim in claims for grant in self.leases.grants(claim)]
-        parents.tell(self.database, claims, final.tasks)
+        children = [task_id for claim in claims for task_id in claim.children]
+        if children:
+            with self.database.read() as tx:
+                parents.tell(tx, children, final.tasks)
         if not waited:
             final.poll_after_seconds = 1.0
         return final

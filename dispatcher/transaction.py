@@ -100,6 +100,11 @@ def rows(*columns: Iterable[Any]) -> str:
     return _encode(list(zip(*columns, strict=True))).decode()
 
 
+def encoded(values: Sequence[Any]) -> str:
+    """Ids, or rows, as the JSON array that set-based statements take."""
+    return _encode(values).decode()
+
+
 def by_type(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
     """Task ids grouped by their type, from (type, task_id) pairs."""
     groups: defaultdict[str, list[int]] = defaultdict(list)

@@ -357,12 +357,17 @@ SELECT term FROM leader WHERE one = 1;
 -- name: add_flow$
 INSERT INTO flows (name, created_at) VALUES (:name, :now) RETURNING flow_id;
 
--- name: add_node*!
+-- name: add_nodes!
+-- :rows of (node_id, kind, key, position, run_if, waiting, status, counted).
 INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, status, counted)
-VALUES (:node_id, :flow_id, :kind, :key, :position, :run_if, :waiting, :status, :counted);
+SELECT value ->> 0, :flow_id, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+       value ->> 7
+  FROM json_each(:rows);
 
--- name: add_edge*!
-INSERT INTO edges (child_id, parent_id, key, position) VALUES (:child_id, :parent_id, :key, :position);
+-- name: add_edges!
+-- :rows of (child_id, parent_id, key, position).
+INSERT INTO edges (child_id, parent_id, key, position)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:rows);
 
 -- name: add_fan_out!
 INSERT INTO fan_outs (fork_id, join_id, source_id, run_at, task)
@@ -380,22 +385,24 @@ UPDATE tasks SET kin = COALESCE(kin, 0) | 2 WHERE task_id = :task_id RETURNING s
 -- What is asked only when a task ends or lives again in an uncommon way.
 SELECT flow_id, kin FROM tasks WHERE task_id = :task_id AND (flow_id IS NOT NULL OR kin IS NOT NULL);
 
--- name: count_down*!
--- A parent has ended: each child that is blocked waits for one less.
-UPDATE nodes SET waiting = waiting - 1
- WHERE waiting > 0 AND node_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id)
-RETURNING node_id, waiting, kind;
+-- name: count_down
+-- Parents have ended: each child that is blocked waits for fewer. :node_ids a JSON array, as below.
+UPDATE nodes SET waiting = waiting - r.n
+  FROM (SELECT e.child_id, COUNT(*) AS n FROM json_each(:node_ids) i JOIN edges e ON e.parent_id = i.value
+         GROUP BY e.child_id) r
+ WHERE nodes.node_id = r.child_id AND nodes.waiting > 0
+RETURNING nodes.node_id, nodes.waiting, nodes.kind;
 
 -- name: count_up*!
 -- A parent lives again: each child that is still blocked waits for one more.
 UPDATE nodes SET waiting = waiting + 1
  WHERE waiting > 0 AND node_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id);
 
--- name: unblock*!
--- The last parent of a task has ended: it may run, or wait for its time.
+-- name: unblock
+-- The last parent of each task has ended: it may run, or wait for its time.
 UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
        run_at = CASE WHEN run_at > :now THEN run_at END
- WHERE task_id = :task_id AND status = 'blocked'
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
 RETURNING type, task_id, run_at;
 
 -- name: descendants
@@ -408,23 +415,27 @@ WITH RECURSIVE doomed (node_id) AS (
      WHERE n.waiting > 0 AND (n.kind = 'join' OR n.run_if = 'all_completed'))
 SELECT d.node_id FROM doomed d JOIN nodes n ON n.node_id = d.node_id WHERE n.kind <> 'join';
 
--- name: sweep*!
--- A blocked node waits no more: it will not run.
+-- name: sweep
+-- Blocked nodes wait no more: they will not run.
 UPDATE nodes SET waiting = 0, status = CASE WHEN kind = 'task' THEN NULL ELSE 'cancelled' END
- WHERE node_id = :node_id AND waiting > 0
+ WHERE node_id IN (SELECT value FROM json_each(:node_ids)) AND waiting > 0
 RETURNING node_id, kind;
 
--- name: cancel_blocked*!
+-- name: cancel_blocked
 UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
- WHERE task_id = :task_id AND status = 'blocked'
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
 RETURNING task_id, type, attempt, flow_id, kin;
+
+-- name: record_errors!
+-- The same error for many tasks; :rows of (task_id, attempt).
+INSERT INTO task_results (task_id, attempt, error) SELECT value ->> 0, value ->> 1, :error FROM json_each(:rows);
 
 -- name: end_node!
 -- A fork or a join ends.
 UPDATE nodes SET waiting = 0, status = :status, error = :error WHERE node_id = :node_id;
 
 -- name: node^
-SELECT flow_id, kind, key, position, counted FROM nodes WHERE node_id = :node_id;
+SELECT flow_id, kind, key, position, counted, status, error FROM nodes WHERE node_id = :node_id;
 
 -- name: parts_ended^
 -- One that failed, and one that was cancelled, of what a join has waited for.
@@ -445,21 +456,30 @@ SELECT result FROM task_results WHERE task_id = :task_id;
 UPDATE nodes SET waiting = waiting + :n, counted = 0 WHERE node_id = :node_id;
 
 -- name: parents
--- What a child sees of its parents, in their order.
-SELECT e.key, e.parent_id, COALESCE(t.status, n.status), r.result, COALESCE(r.error, n.error), n.kind
-  FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
+-- What children see of their parents, in their order.
+SELECT e.child_id, e.key, e.parent_id, t.status, r.result, r.error
+  FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value
+  LEFT JOIN tasks t ON t.task_id = e.parent_id LEFT JOIN task_results r ON r.task_id = e.parent_id
+ ORDER BY e.child_id, e.position;
+
+-- name: parents_sizes
+-- About how many bytes that is, and whether there is a fork or a join among them.
+SELECT e.child_id, SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), MIN(e.parent_id)
+  FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value
   LEFT JOIN task_results r ON r.task_id = e.parent_id
-  LEFT JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
- WHERE e.child_id = :child_id ORDER BY e.position;
+ GROUP BY e.child_id;
 
 -- name: parents_bytes$
--- About how much that is, through forks and joins.
+-- The same of one child, through forks and joins.
 WITH RECURSIVE up (node_id) AS (
     SELECT parent_id FROM edges WHERE child_id = :child_id
     UNION
     SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
 SELECT COALESCE(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), 0)
   FROM up u LEFT JOIN task_results r ON r.task_id = u.node_id;
+
+-- name: forks_and_joins_above
+SELECT parent_id FROM edges WHERE child_id = :child_id AND parent_id < 0;
 
 -- name: parent_ids
 -- The tasks that a task depends on, through forks and joins.
