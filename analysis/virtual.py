@@ -12,9 +12,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from dispatcher.database import Again, Database, Run
+from dispatcher.database import Database
 from dispatcher.ledger import Ledger
 from dispatcher.monitor import Monitor
+from dispatcher.operation import Again, Run
+from dispatcher.sqlite import SQLite
 from dispatcher.transaction import Transaction
 from shared.log import Log
 from shared.protocol import Exchange, ExchangeAnswer
@@ -101,7 +103,7 @@ class VirtualDispatcher:
         self.clock = VirtualClock()
         log = _Ear(on_event)
         self.database = GroupedDatabase(
-            folder / "baton.db", log=log, on_fatal=_fail, durability="normal", clock=self.clock
+            SQLite(folder / "baton.db", durability="normal"), log=log, on_fatal=_fail, clock=self.clock
         )
         self.ledger = Ledger(self.database, settings)
         self.ledger_seconds = 0.0

@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import NoReturn
-
-import apsw
 
 from dispatcher import startup
 from dispatcher.app import create_app
 from dispatcher.database import Database
+from dispatcher.engine import CannotStart
 from dispatcher.ledger import Ledger
 from dispatcher.migrations import TooNew
 from dispatcher.monitor import Monitor
 from dispatcher.records import Records
 from dispatcher.server import Server, free_port, quiet
-from dispatcher.startup import CannotStart
 from shared import VERSION, pidfile
 from shared.log import Log
 from shared.settings import Settings, load_or_exit
@@ -32,27 +29,17 @@ def main() -> None:
         serve(settings, log)
     except (CannotStart, TooNew) as problem:
         _refuse(str(problem))
-    except apsw.Error as problem:
-        _refuse(f"{settings.database_address} cannot be opened: {problem}; is DATA_DIR writable?")
     except OSError as problem:
         _refuse(f"{problem.strerror}: {problem.filename}; is DATA_DIR={settings.data_dir} writable?")
 
 
 def serve(settings: Settings, log: Log) -> None:
     """Open everything, serve, close everything."""
-    path = Path(settings.database_address.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with startup.lock(path), pidfile.recorded(settings.data_path, "dispatcher"):
-        startup.check_file_system(path.parent)
-        startup.check_database(path)
+    settings.data_path.mkdir(parents=True, exist_ok=True)
+    with startup.opened(settings) as engine, pidfile.recorded(settings.data_path, "dispatcher"):
         port = free_port(settings.dispatcher_host, settings.dispatcher_port)
         database = Database(
-            path,
-            log=log,
-            on_fatal=lambda reason: _die(log, reason),
-            durability=settings.durability,
-            grace_seconds=settings.start_grace_seconds,
-            parked_max=settings.parked_requests_max,
+            engine, log=log, on_fatal=lambda reason: _die(log, reason), parked_max=settings.parked_requests_max
         )
         ledger = Ledger(database, settings)
         monitor = Monitor(ledger, log)
@@ -66,7 +53,7 @@ def serve(settings: Settings, log: Log) -> None:
         server = Server(app, settings.dispatcher_host, port, settings.parked_requests_max, on_stop)
         monitor.start()
         url = f"http://{settings.dispatcher_host}:{port}"
-        log("dispatcher_started", version=VERSION, url=url, database=path, pid=os.getpid())
+        log("dispatcher_started", version=VERSION, url=url, database=settings.database_name, pid=os.getpid())
         server.run()
         monitor.stop()
         database.close()

@@ -1,9 +1,10 @@
 """Two clocks, never mixed: the wall clock for people and schedules, the lease clock for silence.
 
-The lease clock advances only while this process runs and can serve: a jump of the wall clock, a
+LeaseClock (SQLite) advances only while this process runs and can serve: a jump of the wall clock, a
 restart or a pause of the dispatcher reclaims nothing. It goes on from the value stored with one of
-the last commits. After a start, and after any time in which heartbeats could not be recorded, nobody
-is judged silent for a while (`judging`).
+the last commits. ServerClock (PostgreSQL) is the database's own clock for both, the only one that
+several dispatchers share. After a start, after a jump of that clock, and after any time in which
+heartbeats could not be recorded, nobody is judged silent for a while (`judging`).
 """
 
 from __future__ import annotations
@@ -66,6 +67,44 @@ class LeaseClock:
     def grace(self) -> None:
         """Begin a new time of grace."""
         self._judging_from = self.lease() + self._grace_seconds
+
+class ServerClock:
+    """The database's clock, read at the start of each transaction and carried on monotonically between."""
+
+    def __init__(self, grace_seconds: float) -> None:
+        self._grace_seconds = grace_seconds
+        self._seen = time.monotonic()
+        self._judging_from = self._seen + grace_seconds
+        self._offset: float | None = None  # from the monotonic clock to the server's
+
+    def observe(self, server_now: float) -> None:
+        """The server says that it is now `server_now` (Unix seconds)."""
+        offset = server_now - time.monotonic()
+        if self._offset is not None and abs(offset - self._offset) > LONGEST_STEP_SECONDS:
+            self.grace()  # somebody set the server's clock: what it said of silence before means nothing
+        self._offset = offset
+
+    def wall(self) -> float:
+        """Unix seconds of the server; before the first word from it, of this machine."""
+        now = time.monotonic()
+        if now - self._seen > LONGEST_STEP_SECONDS:  # this process did not run, so it heard nobody
+            self.grace()
+        self._seen = now
+        return time.time() if self._offset is None else now + self._offset
+
+    def lease(self) -> float:
+        """The same: one clock for all dispatchers."""
+        return self.wall()
+
+    def judging(self) -> bool:
+        """False in the time of grace."""
+        self.wall()
+        return time.monotonic() >= self._judging_from
+
+    def grace(self) -> None:
+        """Begin a new time of grace."""
+        self._judging_from = time.monotonic() + self._grace_seconds
+
 
 def iso(seconds: float | None) -> str | None:
     """A time as answers show it: ISO 8601, UTC, milliseconds."""

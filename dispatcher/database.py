@@ -1,119 +1,56 @@
 """The one write path: a single writer thread, group commit, and read connections of their own.
 
-Everything that waits is carried out in one BEGIN IMMEDIATE, each operation in a savepoint, then one
+Everything that waits is carried out in one transaction, each operation in a savepoint, then one
 commit (one fsync), and only then the callers get their answers. Claims that found nothing are
 parked here: when a transaction makes tasks pending, the parked claims run in that same transaction,
-so that a task submitted to an idle worker needs one commit, not two. Read ledger.py next.
+so that a task submitted to an idle worker needs one commit, not two. How a database begins, keeps
+and undoes a transaction is its engine's affair (engine.py). Read ledger.py next.
 """
 
 from __future__ import annotations
 
 import contextlib
 import queue
+import random
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-import apsw
-
-from dispatcher import migrations, sqlite, statements
-from dispatcher.clock import Clock, LeaseClock
+from dispatcher.clock import Clock
+from dispatcher.engine import Engine
+from dispatcher.operation import Again, Group, Operation, Run
 from dispatcher.transaction import Transaction
 from shared import errors
 from shared.log import Log
 
 GROUP_MAX = 256  # operations in one commit: enough to share an fsync, few enough to answer soon
 QUEUE_MAX = 10_000  # operations that may wait; above it a caller is told to come back
-READERS = 4  # connections for reading; a read takes well under a millisecond
-LOG_PAGES = 1000  # 4 MB of log are moved into the file when nothing waits …
-LOG_PAGES_BUSY = 4000  # … 16 MB even when something does
-# The lease clock is stored with the first commit after so long: after a restart it may be that much
-# behind, which only delays a judgement.
-LEASE_CLOCK_SECONDS = 1.0
-
-Run = Callable[[Transaction], Any]
-Again = Callable[[Transaction, Any], bool]
-
-
-class _Operation:
-    """What a caller asked for, and the door it waits at."""
-
-    def __init__(self, run: Run, again: Again | None, wait_seconds: float, types: frozenset[str] | None) -> None:
-        self.run = run
-        self.again = again
-        self.wait_seconds = wait_seconds
-        self.types = types
-        self.started = False
-        self.answer: Any = None
-        self.error: Exception | None = None
-        self.done = threading.Event()
-
-    def attempt(self, tx: Transaction) -> bool:
-        """Carry it out; False: it found nothing and would rather wait for work."""
-        if not self.started:
-            self.answer = self.run(tx)
-            self.started = True
-        return self.again is None or self.again(tx, self.answer) or self.wait_seconds <= 0
-
-    def wants(self, arrivals: Counter[str]) -> bool:
-        """Would any of these tasks suit it?"""
-        return self.types is None or not self.types.isdisjoint(arrivals)
-
-    def finish(self, error: Exception | None = None) -> None:
-        """Let the caller go."""
-        self.error = error or self.error
-        self.done.set()
-
-    def result(self) -> Any:
-        """What the caller gets."""
-        if self.error is not None:
-            raise self.error
-        return self.answer
-
-
-class _Group:
-    """The operations of one commit and what became of each."""
-
-    def __init__(self) -> None:
-        self.tried: dict[_Operation, None] = {}  # all of them, in order: who must hear of an abort
-        self.answered: list[_Operation] = []
-        self.waiting: list[_Operation] = []
-        self.effects: list[Transaction] = []
+TRIES = 5  # of a transaction that lost against another dispatcher's; each waits longer than the last
+SECOND_LOOK_SECONDS = 0.5  # whoever waits for an end that another dispatcher may write looks so often
 
 
 class Database:
-    """One SQLite file, open. `on_fatal(reason)`: the file can no longer be trusted, stop at once."""
+    """An open database. `on_fatal(reason)`: it can no longer be trusted, stop at once."""
 
     def __init__(
         self,
-        path: Path,
+        engine: Engine,
         *,
         log: Log,
         on_fatal: Callable[[str], None],
-        durability: str = "full",
-        grace_seconds: float = 5.0,
         parked_max: int = 400,
         clock: Clock | None = None,
     ) -> None:
-        self.path = path
         self.healthy = True  # did the last commit succeed?
         self.when_due: Callable[[float], None] = lambda run_at: None  # told of newly scheduled tasks
+        self.engine = engine
+        self.clock = clock or engine.clock
         self._log = log
         self._on_fatal = on_fatal
-        self._statements = statements.load()
-        self._connection = sqlite.open_writer(path, durability)
-        migrations.apply(self._connection)
-        self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
-        for _ in range(READERS):
-            self._readers.put(sqlite.open_reader(path))
-        self.clock = clock or LeaseClock(self._statements["lease_clock"](self._connection), grace_seconds)
-        self._lease_saved = float("-inf")
-        self._log_pages = 0
-        self._connection.set_wal_hook(self._note_log_pages)
-        self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
-        self._parked: deque[_Operation] = deque()
+        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._parked: deque[Operation] = deque()
         self._ends: dict[int, list[threading.Event]] = {}
         self._lock = threading.Lock()  # guards _parked and _ends, both touched by callers too
         self._room = threading.BoundedSemaphore(parked_max)
@@ -121,6 +58,7 @@ class Database:
         self._closed = False  # … and nothing is taken any more
         self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
         self._writer.start()
+        engine.listen(self._hear)
 
     # --- for callers
 
@@ -129,7 +67,7 @@ class Database:
 
         Raises what `run` raised (nothing of it is stored then), Busy, or DatabaseUnavailable.
         """
-        operation = _Operation(run, None, 0.0, None)
+        operation = Operation(run, None, 0.0, None)
         self._enqueue(operation)
         operation.done.wait()
         return operation.result()
@@ -142,7 +80,7 @@ class Database:
         Returns the answer and whether it could wait (False: too many do, come back later).
         """
         room = wait_seconds > 0 and not self._stopping and self._room.acquire(blocking=False)
-        operation = _Operation(run, again, wait_seconds if room else 0.0, types)
+        operation = Operation(run, again, wait_seconds if room else 0.0, types)
         try:
             self._enqueue(operation)
             if not operation.done.wait(wait_seconds if room else None):
@@ -160,8 +98,12 @@ class Database:
         with self._lock:
             self._ends.setdefault(task_id, []).append(event)
         try:
-            if not has_ended():  # asked after signing up, so that no end is missed
-                event.wait(seconds)
+            until = time.monotonic() + seconds
+            pause = SECOND_LOOK_SECONDS if self.engine.shared else seconds
+            while not has_ended():  # asked after signing up, so that no end is missed
+                left = until - time.monotonic()
+                if left <= 0 or event.wait(min(left, pause)):
+                    break
         finally:
             self._room.release()
             with self._lock:
@@ -172,17 +114,12 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Transaction]:
-        """A read-only view; keep it short, since an open one pins the log."""
-        connection = self._readers.get()
+        """A read-only view of one state; keep it short."""
         try:
-            connection.execute("BEGIN")
-            yield Transaction(connection, self._statements, self.clock.wall(), self.clock.lease())
-        except apsw.Error as error:
+            with self.engine.reading() as connection:
+                yield Transaction(connection, self.engine.statements, self.clock.wall(), self.clock.lease())
+        except self.engine.errors as error:
             raise errors.DatabaseUnavailable(f"the database cannot be read now: {error}") from error
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._readers.put(connection)
 
     def serve_parked(self) -> None:
         """Try the parked claims again, should one have missed its work; the monitor's second look."""
@@ -214,13 +151,16 @@ class Database:
             self._closed = True
             self._queue.put(None)  # the last in the queue: whoever came before is still served
         self._writer.join()
-        with contextlib.suppress(apsw.Error):
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        while not self._readers.empty():
-            self._readers.get().close()
-        self._connection.close()
+        self.engine.close()
 
-    def _enqueue(self, operation: _Operation) -> None:
+    def _hear(self, arrivals: Counter[str]) -> None:
+        """Another dispatcher has stored work that nobody there takes: let those who wait here try."""
+        with self._lock:
+            if not self._parked or self._closed:
+                return
+            self._queue.put(Operation(lambda tx: tx.arrivals.update(arrivals), None, 0.0, None))
+
+    def _enqueue(self, operation: Operation) -> None:
         if self._queue.qsize() >= QUEUE_MAX:
             raise errors.Busy
         with self._lock:
@@ -228,7 +168,7 @@ class Database:
                 raise errors.DatabaseUnavailable("the dispatcher is stopping; nothing was stored")
             self._queue.put(operation)
 
-    def _give_up(self, operation: _Operation) -> None:
+    def _give_up(self, operation: Operation) -> None:
         """The time to wait is over: leave the parked, or take what is being granted just now."""
         with self._lock:
             operation.wait_seconds = 0.0
@@ -255,29 +195,27 @@ class Database:
                     self._queue.put(None)  # stop after this group
                     break
                 operations.append(following)
-            self._commit(operations)
-            self._move_log()
+            self._carry_out(operations)
+            self.engine.rest(idle=self._queue.empty())
 
-    def _commit(self, operations: list[_Operation]) -> None:
+    def _carry_out(self, operations: list[Operation]) -> None:
         """One transaction for all of them; nobody is answered before the commit."""
-        now, lease_now = self.clock.wall(), self.clock.lease()
-        group = _Group()
-
-        def begin() -> Transaction:
-            return Transaction(self._connection, self._statements, now, lease_now)
-
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for operation in operations:
-                self._attempt(operation, begin(), group)
-            self._serve_waiting(begin, group)
-            if lease_now - self._lease_saved >= LEASE_CLOCK_SECONDS:
-                begin().save_lease_clock(lease_now=lease_now)
-                self._lease_saved = lease_now
-            self._connection.execute("COMMIT")
-        except apsw.Error as error:
-            self._abort(error, group.tried | dict.fromkeys(operations))
-            return
+        for tries in range(1, TRIES + 1):
+            group = Group()
+            try:
+                self._commit(operations, group)
+            except self.engine.retryable as error:  # another dispatcher's transaction was in the way
+                self.engine.rollback()
+                if tries == TRIES:
+                    self._abort(error, group.tried | dict.fromkeys(operations))
+                    return
+                self._start_over(operations, group)
+                time.sleep(random.uniform(0, 0.01 * 2**tries))
+            except self.engine.errors as error:
+                self._abort(error, group.tried | dict.fromkeys(operations))
+                return
+            else:
+                break
         if not self.healthy:
             self.healthy = True
             self._log("write_recovered")
@@ -286,38 +224,66 @@ class Database:
         self._park(group.waiting)
         self._announce(group.effects)
 
-    def _attempt(self, operation: _Operation, tx: Transaction, group: _Group) -> None:
+    def _commit(self, operations: list[Operation], group: Group) -> None:
+        self.engine.begin()
+        now, lease_now = self.clock.wall(), self.clock.lease()
+
+        def begin() -> Transaction:
+            engine = self.engine
+            return Transaction(engine.connection, engine.statements, now, lease_now, engine.shard)
+
+        for operation in operations:
+            self._attempt(operation, begin(), group)
+        left = self._serve_waiting(begin, group)
+        self.engine.commit(lease_now, left)
+
+    def _start_over(self, operations: list[Operation], group: Group) -> None:
+        """As before the transaction: its operations unbegun, those that were parked parked again."""
+        for operation in operations:
+            operation.forget()
+        with self._lock:
+            taken = [operation for operation in group.tried if operation not in operations]
+            self._parked.extendleft(o for o in reversed(taken) if o.wait_seconds > 0)
+        for operation in taken:
+            if operation.wait_seconds <= 0:  # its time ran out meanwhile
+                operation.finish()
+
+    def _attempt(self, operation: Operation, tx: Transaction, group: Group) -> None:
         """Run one operation in its own savepoint: what it raises spoils nothing for the others."""
         group.tried[operation] = None
-        self._connection.execute("SAVEPOINT operation")
+        self.engine.savepoint()
         try:
             finished = operation.attempt(tx)
             tx.keep_counts()
             group.effects.append(tx)
-        except (*sqlite.FATAL, *sqlite.PASSING):
+        except self.engine.aborting:
             raise
         except Exception as error:  # a refusal, or a mistake of ours: its own caller hears of it
             operation.error, finished = error, True
-            self._connection.execute("ROLLBACK TO operation")
-        self._connection.execute("RELEASE operation")
+            self.engine.undo()
+        self.engine.release()
         (group.answered if finished else group.waiting).append(operation)
 
-    def _serve_waiting(self, begin: Callable[[], Transaction], group: _Group) -> None:
-        """Claims that wait take what this transaction has made pending, first come first served."""
-        arrivals = sum((effect.arrivals for effect in group.effects), Counter[str]())
-        tried: set[_Operation] = set()
+    def _serve_waiting(self, begin: Callable[[], Transaction], group: Group) -> Counter[str]:
+        """Claims that wait take what this transaction has made pending, first come first served.
+
+        Returns what is left: tasks that nobody here takes.
+        """
+        arrivals = group.arrivals
+        tried: set[Operation] = set()
         while arrivals.total() > 0:
             operation = self._next_waiting(arrivals, tried, group)
             if operation is None:
-                return
+                break
             tried.add(operation)
             self._attempt(operation, begin(), group)
             if operation not in group.waiting:
                 for (type, _), n in group.effects[-1].counts.items():
                     arrivals[type] -= max(0, n)
                 arrivals = +arrivals
+        return arrivals
 
-    def _next_waiting(self, arrivals: Counter[str], tried: set[_Operation], group: _Group) -> _Operation | None:
+    def _next_waiting(self, arrivals: Counter[str], tried: set[Operation], group: Group) -> Operation | None:
         """The first that waits for such tasks: parked before, or come in this very group."""
         with self._lock:
             for waiting in (self._parked, group.waiting):
@@ -327,7 +293,7 @@ class Database:
                         return operation
         return None
 
-    def _park(self, operations: list[_Operation]) -> None:
+    def _park(self, operations: list[Operation]) -> None:
         for operation in operations:
             with self._lock:
                 if operation.wait_seconds > 0 and not self._stopping:
@@ -348,30 +314,15 @@ class Database:
             for event_name, facts in effect.events:
                 self._log(event_name, **facts)
 
-    def _abort(self, error: apsw.Error, operations: Iterable[_Operation]) -> None:
+    def _abort(self, error: Exception, operations: Iterable[Operation]) -> None:
         """Nothing of the group was stored. Silence is not judged meanwhile: no heartbeat was kept."""
-        with contextlib.suppress(apsw.Error):
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+        self.engine.rollback()
         self.clock.grace()
         if self.healthy:
             self._log("write_failed", reason=error)
         self.healthy = False
+        refusal = self.engine.refusal(error)
         for operation in operations:
-            operation.finish(
-                errors.DatabaseUnavailable(f"the database cannot be written now ({error}); nothing was stored")
-            )
-        if isinstance(error, sqlite.FATAL):
+            operation.finish(refusal)
+        if isinstance(error, self.engine.fatal):
             self._on_fatal(str(error))
-
-    def _note_log_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        self._log_pages = pages
-        return int(apsw.SQLITE_OK)
-
-    def _move_log(self) -> None:
-        """Move the write-ahead log into the file when it is worth it; readers never do."""
-        if self._log_pages < (LOG_PAGES if self._queue.empty() else LOG_PAGES_BUSY):
-            return
-        self._log_pages = 0
-        with contextlib.suppress(apsw.BusyError, apsw.FullError):
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

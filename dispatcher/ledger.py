@@ -17,6 +17,7 @@ from dispatcher import attempts, checks, kin, parents
 from dispatcher import submissions as storage
 from dispatcher.database import Database
 from dispatcher.flows import Flows
+from dispatcher.leadership import Leadership
 from dispatcher.leases import Claim, Leases
 from dispatcher.registry import Registry, Worker
 from dispatcher.transaction import Transaction, by_type
@@ -36,6 +37,7 @@ class Ledger:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database = database
         self.settings = settings
+        self.leadership = Leadership(database)
         self.registry = Registry(settings)
         self.leases = Leases(settings, self.registry)
         self.flows = Flows(database, self.registry)
@@ -177,7 +179,7 @@ class Ledger:
             following: float | None = tx.next_due()
             return following
 
-        following: float | None = self.database.write(run)
+        following: float | None = self.leadership.write(run)
         return following
 
     def reclaim_silent(self) -> int:
@@ -188,7 +190,7 @@ class Ledger:
             suspects = tx.silent_workers(before=self._silent_before(tx)).fetchall()
         if not suspects:
             return 0
-        reclaimed: int = self.database.write(lambda tx: sum(self._lose(tx, suspect) for suspect in suspects))
+        reclaimed: int = self.leadership.write(lambda tx: sum(self._lose(tx, suspect) for suspect in suspects))
         return reclaimed
 
     def _silent_before(self, tx: Transaction) -> float:
@@ -219,7 +221,7 @@ class Ledger:
                 )
             return len(fences)
 
-        reclaimed: int = self.database.write(run)
+        reclaimed: int = self.leadership.write(run)
         return reclaimed
 
     def forget_worker(self, worker_id: str) -> None:
@@ -247,7 +249,7 @@ class Ledger:
         pruned = 0
         until = time.monotonic() + PRUNE_SECONDS
         while time.monotonic() < until:
-            bite: int = self.database.write(lambda tx: storage.prune(tx, before, BITE))
+            bite: int = self.leadership.write(lambda tx: storage.prune(tx, before, BITE))
             pruned += bite
             if bite < BITE:
                 break

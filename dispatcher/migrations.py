@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Protocol
 
-import apsw
+from dispatcher.statements import SQL
 
-FILES = Path(__file__).parent / "sql" / "migrations"
+FILES = SQL / "migrations"
 
 
 class TooNew(Exception):
     """The database was written by a newer Baton."""
+
+
+class Schema(Protocol):
+    """The schema of one database."""
+
+    def number(self) -> int:
+        """The last migration that was applied; 0: none yet."""
+
+    def migrate(self, steps: list[tuple[int, str]]) -> None:
+        """Apply these (number, SQL), in order."""
 
 
 def numbered() -> list[tuple[int, str]]:
@@ -18,16 +28,16 @@ def numbered() -> list[tuple[int, str]]:
     return [(int(file.name[:4]), file.read_text()) for file in sorted(FILES.glob("[0-9]*.sql"))]
 
 
-def apply(connection: apsw.Connection) -> None:
+def apply(schema: Schema) -> None:
     """Apply what is missing. A kill between or in migrations leaves the old schema or the new one."""
     steps = numbered()
     newest = steps[-1][0]
-    present: int = connection.execute("PRAGMA user_version").get
+    present = schema.number()
     if present > newest:
         raise TooNew(
             f"the database has schema {present}, this Baton knows up to {newest}; "
             "start the newer version that wrote it"
         )
-    for number, sql in steps:
-        if number > present:
-            connection.execute(f"BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {number}; COMMIT")
+    missing = [(number, sql) for number, sql in steps if number > present]
+    if missing:
+        schema.migrate(missing)

@@ -20,11 +20,12 @@ ALIVE_SECONDS = 5.0
 
 
 class Duty(NamedTuple):
-    """Something to do every `period_seconds`."""
+    """Something to do every `period_seconds`, by the leader of several dispatchers or `everywhere`."""
 
     name: str
     period_seconds: float
     run: Callable[[], object]
+    everywhere: bool = False
 
 
 class Monitor:
@@ -36,7 +37,7 @@ class Monitor:
             Duty("reclaim_silent", 0.2, ledger.reclaim_silent),
             Duty("promote", 1.0, ledger.promote),  # and at the very moment the next task is due
             Duty("reclaim_expired", 1.0, ledger.reclaim_expired),
-            Duty("serve_parked", 1.0, ledger.database.serve_parked),
+            Duty("serve_parked", 1.0, ledger.database.serve_parked, everywhere=True),
             Duty("prune", 1.0, ledger.prune),
         )
         self.passed_at = time.monotonic()
@@ -58,6 +59,7 @@ class Monitor:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._ledger.leadership.give_up()
 
     @property
     def alive(self) -> bool:
@@ -100,6 +102,8 @@ class Monitor:
 
     def _run(self, duty: Duty) -> None:
         try:
+            if not (duty.everywhere or self._ledger.leadership.holds()):
+                return
             answer = duty.run()
         except errors.Unavailable:
             return  # said already; the next pass tries again

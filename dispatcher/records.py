@@ -142,6 +142,7 @@ class Records:
             workers = {str(state): 0 for state in WorkerState}
             workers |= dict(tx.worker_counts(since=tx.now - SHOWN_SECONDS).fetchall())
             completed = tx.completed_since(since=int(tx.now) - 60)
+            health = _health(tx)
             work = dict.fromkeys(("useful", "saved", "lost"), 0.0) | dict(tx.work_views().fetchall())
         return {
             "tasks": {**tasks, "total": sum(tasks.values())},
@@ -150,7 +151,13 @@ class Records:
             "work": {f"{kind}_seconds": round(max(0.0, seconds), 3) for kind, seconds in work.items()},
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "version": self.version,
+            **health,
         }
+
+    def health(self) -> dict[str, Any]:
+        """What slows a shared server down; nothing for a file of our own."""
+        with self.database.read() as tx:
+            return _health(tx)
 
 
 def _matching(tx: Transaction, wanted: TaskFilter, query: dict[str, Any]) -> Any:
@@ -160,6 +167,11 @@ def _matching(tx: Transaction, wanted: TaskFilter, query: dict[str, Any]) -> Any
     rare = {"failed": "dead", "cancelled": "dead", "in-progress": "held", "scheduled": "due"}
     statement = f"task_ids_{rare[wanted.status]}" if wanted.status in rare else "task_ids"
     return getattr(tx, statement)(**query)
+
+
+def _health(tx: Transaction) -> dict[str, Any]:
+    oldest, dead = tx.database_health()
+    return {} if oldest is None else {"oldest_transaction_seconds": round(oldest, 3), "dead_rows": dead}
 
 
 def _raw(body: bytes | None) -> msgspec.Raw:

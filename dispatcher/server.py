@@ -21,7 +21,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.mt import MTServer
 
-from dispatcher.startup import CannotStart
+from dispatcher.engine import CannotStart
 
 # Waiting requests hold a thread each; these are for the others.
 SPARE_THREADS = 32

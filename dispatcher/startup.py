@@ -1,14 +1,20 @@
-"""What must hold before the database is opened: alone with it, on a local disk, undamaged."""
+"""Opens the database, and what must hold before: alone with a file, on a local disk, undamaged."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import apsw
+
+from dispatcher.engine import CannotStart, Engine
+from dispatcher.sqlite import OLDEST_SAFE, SQLite
+from shared.settings import Settings
 
 # Over these a write-ahead log silently corrupts, or locks mean nothing (sqlite.org/useovernet.html).
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -34,8 +40,45 @@ NETWORK_FILE_SYSTEMS = frozenset(
 CHECKED_BYTES_MAX = 256 * 1024 * 1024
 
 
-class CannotStart(Exception):
-    """Why the dispatcher cannot start, and what to do about it."""
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Engine]:
+    """The database that DATABASE_URL names, checked and open; raises CannotStart."""
+    url = settings.database_address
+    with _sqlite(url, settings) if url.startswith("sqlite:///") else _postgresql(url, settings) as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def _sqlite(url: str, settings: Settings) -> Iterator[Engine]:
+    path = Path(url.removeprefix("sqlite:///"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with lock(path):
+            check_version()
+            check_file_system(path.parent)
+            check_database(path)
+            yield SQLite(path, settings.durability, settings.start_grace_seconds)
+    except apsw.Error as problem:
+        raise CannotStart(f"{url} cannot be opened: {problem}; is DATA_DIR writable?") from problem
+
+
+@contextlib.contextmanager
+def _postgresql(url: str, settings: Settings) -> Iterator[Engine]:
+    import psycopg  # only who uses it pays for it
+
+    from dispatcher.postgresql import PostgreSQL, explained
+
+    try:
+        engine = PostgreSQL(url, settings.features, settings.durability, settings.start_grace_seconds)
+    except psycopg.Error as problem:
+        raise CannotStart(explained(problem)) from problem
+    yield engine
+
+
+def check_version(number: int = apsw.SQLITE_VERSION_NUMBER) -> None:
+    """Refuse a SQLite that can lose commits."""
+    if number < OLDEST_SAFE:
+        raise CannotStart(f"this SQLite ({number}) can lose commits; install the apsw that requirements.txt pins")
 
 
 def lock(path: Path) -> IO[str]:

@@ -14,6 +14,7 @@
     ├── Unavailable              503  try again later
     │   ├── Busy                      too much waits already
     │   ├── DatabaseUnavailable       the database cannot be written now
+    │   │   └── Unconfirmed           it may have been written all the same
     │   └── Unreachable               (client only) nobody answers at the URL
     └── Internal                 500  our mistake
 
@@ -128,6 +129,12 @@ class DatabaseUnavailable(Unavailable):
     """The database cannot be written now; nothing was stored."""
 
     code = "database_unavailable"
+
+
+class Unconfirmed(DatabaseUnavailable):
+    """The line to the database broke during the commit; it may be stored or not. Look before you repeat it."""
+
+    code = "unconfirmed"
 
 
 class Unreachable(Unavailable):

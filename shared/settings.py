@@ -7,6 +7,7 @@ The table is the dataclass below; docs and `.env` are held to it by a test.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,9 @@ from dotenv import dotenv_values
 from msgspec import Meta
 
 ROOT = Path(__file__).resolve().parent.parent  # the checkout; relative paths start here
+
+DATABASES = ("sqlite:///", "postgresql://", "postgres://")
+FEATURES = frozenset({"notify", "prepare"})  # LISTEN and NOTIFY; statements prepared on the server
 
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -41,7 +45,13 @@ class Settings:
     dispatcher_port: Port = _setting(5000, "port the dispatcher listens on; 0 takes a free one")
     dispatcher_url: str = _setting("", "where workers and clients find it; empty: the host and port above")
     data_dir: str = _setting("data", "database, lock, pid records, workers' outboxes; relative to the checkout")
-    database_url: str = _setting("", "empty: sqlite:///<DATA_DIR>/baton.db")
+    database_url: str = _setting(
+        "", "empty: sqlite:///<DATA_DIR>/baton.db; or postgresql://user:password@host/name"
+    )
+    database_features: str = _setting(
+        "notify,prepare", "what may be asked of a PostgreSQL server; leave out what a pooler or a likeness lacks"
+    )
+    dispatcher_processes: Count = _setting(1, "dispatchers on this host that share the port (PostgreSQL only)")
     durability: Literal["full", "normal"] = _setting(
         "full", "full: an answer means on disk; normal: a power cut may lose the last seconds"
     )
@@ -74,6 +84,16 @@ class Settings:
     def database_address(self) -> str:
         """The database's URL, always set."""
         return self.database_url or f"sqlite:///{self.data_path / 'baton.db'}"
+
+    @property
+    def database_name(self) -> str:
+        """The database for people and logs, without a password."""
+        return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", self.database_address).removeprefix("sqlite:///")
+
+    @property
+    def features(self) -> frozenset[str]:
+        """DATABASE_FEATURES, apart."""
+        return frozenset(word.strip() for word in self.database_features.split(",") if word.strip())
 
     @property
     def dispatcher_urls(self) -> list[str]:
@@ -160,8 +180,20 @@ def _contradictions(settings: Settings) -> list[str]:
     for url in settings.dispatcher_urls:
         if not url.startswith(("http://", "https://")):
             problems.append(f"DISPATCHER_URL={url!r}: expected http://host:port (comma-separated if several)")
-    if settings.database_url and not settings.database_url.startswith("sqlite:///"):
-        problems.append(f"DATABASE_URL={settings.database_url!r}: expected sqlite:///path")
+    if not settings.database_address.startswith(DATABASES):
+        problems.append(
+            f"DATABASE_URL={settings.database_name!r}: expected sqlite:///path or postgresql://user@host/name"
+        )
+    unknown = settings.features - FEATURES
+    if unknown:
+        problems.append(
+            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {' and '.join(sorted(FEATURES))}"
+        )
+    if settings.dispatcher_processes > 1 and settings.database_address.startswith("sqlite:///"):
+        problems.append(
+            f"DISPATCHER_PROCESSES={settings.dispatcher_processes}: a SQLite file has one dispatcher; "
+            "set DATABASE_URL=postgresql://… for more"
+        )
     return problems
 
 

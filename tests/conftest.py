@@ -1,4 +1,4 @@
-"""Fixtures of the tests that open a database; whatever a test did, its file must keep the invariants."""
+"""Fixtures of the tests that open a database; whatever a test did, it must keep the invariants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
-from tests.support.invariants import check_invariants
+from tests.support.stores import PostgreSQLStore, SQLiteStore, Store, migrated, server
 
 # No deadline: a loaded machine is no failure. The blob lets anybody replay what was found.
 hypothesis_settings.register_profile("baton", deadline=None, print_blob=True)
@@ -30,12 +30,30 @@ def dispatcher_settings() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[tuple[str, str]]:
+    """A PostgreSQL server, started when first needed, and a migrated database on it, by name."""
+    with server() as url, migrated(url) as template:
+        yield url, template
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty database on each engine in turn."""
+    if request.param == "sqlite":
+        yield SQLiteStore(tmp_path)
+        return
+    made = PostgreSQLStore(*request.getfixturevalue("postgres"))
+    yield made
+    made.drop()
+
+
 @pytest.fixture
-def dispatcher(tmp_path: Path, clock: FakeClock, dispatcher_settings: dict[str, Any]) -> Iterator[Dispatcher]:
-    opened = Dispatcher(tmp_path, clock, **dispatcher_settings)
+def dispatcher(store: Store, clock: FakeClock, dispatcher_settings: dict[str, Any]) -> Iterator[Dispatcher]:
+    opened = Dispatcher(store, clock, **dispatcher_settings)
     yield opened
     opened.close()
-    check_invariants(opened.path)
+    store.check()
 
 
 @pytest.fixture

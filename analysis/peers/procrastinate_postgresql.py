@@ -19,7 +19,7 @@ PEER = Peer(
 
 def queue() -> tuple[Any, Any]:
     """The application and its task."""
-    from procrastinate import App, PsycopgConnector  # type: ignore[import-not-found]  # of the peers' venv
+    from procrastinate import App, PsycopgConnector  # of the peers' venv
 
     async def noop() -> None:
         stamp()
@@ -30,7 +30,7 @@ def queue() -> tuple[Any, Any]:
 
 def enqueue(count: int) -> None:
     """In bulk, into a fresh schema; then the statistics that a database in use would have."""
-    import psycopg  # type: ignore[import-not-found]
+    import psycopg
 
     app, noop = queue()
     with app.open():

@@ -34,7 +34,7 @@ def server(kind: str, folder: Path, tell: Tell) -> Iterator[str]:
         with _redis(folder, venv.redis_server(tell)) as url:
             yield url
     elif kind == "postgresql":
-        with _postgresql(folder, venv.postgres_folder()) as url:
+        with postgresql(folder, venv.postgres_folder(venv.FOLDER)) as url:
             yield url
     else:
         yield str(folder)
@@ -80,8 +80,9 @@ def _redis(folder: Path, program: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _postgresql(folder: Path, install: Path) -> Iterator[str]:
-    port = _free_port()
+def postgresql(folder: Path, install: Path, *settings: str, port: int = 0) -> Iterator[str]:
+    """PostgreSQL in `folder`, from the wheel at `install`; `settings` as name=value. Gives its URL."""
+    port = port or _free_port()
     data, log, user = folder / "data", folder / "postgresql.log", None
     data.mkdir(mode=0o700)
     if os.geteuid() == 0:  # NOBODY can hardly read a venv under /root, so it gets a copy
@@ -96,6 +97,7 @@ def _postgresql(folder: Path, install: Path) -> Iterator[str]:
         if making.wait(START_SECONDS) != 0:
             raise NotMeasured(f"initdb failed: {last_line(log)}")
     options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-c", "unix_socket_directories="]
+    options += [part for setting in settings for part in ("-c", setting)]
     # SIGINT: its fast stop, which does not wait for clients
     with running([str(programs / "postgres"), *options], log, stop=signal.SIGINT, user=user) as postgres:
         ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]

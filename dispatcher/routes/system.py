@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response
 
 from dispatcher import wire
@@ -31,15 +33,16 @@ def blueprint(ledger: Ledger, records: Records, monitor: Monitor) -> Blueprint:
     def ready() -> Response:
         """Proves a write (an empty transaction that is committed) and a living monitor."""
         wire.query(Nothing)
+        health: dict[str, Any]
         try:
             ledger.database.write(lambda tx: None)
-            database = "ok"
+            database, health = "ok", records.health()
         except errors.Unavailable as error:
-            database = error.message
+            database, health = error.message, {}
         watching = "ok" if monitor.alive else "not running"
         good = database == watching == "ok"
         answer = {"status": "ok" if good else "unavailable", "database": database, "monitor": watching}
-        response = wire.answer({**answer, "version": records.version}, 200 if good else 503)
+        response = wire.answer({**answer, **health, "version": records.version}, 200 if good else 503)
         if not good:
             response.headers["Retry-After"] = "1"
         return response

@@ -475,7 +475,7 @@ WITH RECURSIVE up (node_id) AS (
     SELECT parent_id FROM edges WHERE child_id = :child_id
     UNION
     SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
-SELECT COALESCE(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), 0)
+SELECT CAST(COALESCE(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), 0) AS BIGINT)
   FROM up u LEFT JOIN task_results r ON r.task_id = u.node_id;
 
 -- name: forks_and_joins_above

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.support.api import Api, assert_shape
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
-from tests.support.invariants import check_invariants
 
 FIELD_NAMES = [
     "type", "payload", "priority", "delay_seconds", "run_at", "max_retries", "crash_limit", "timeout_seconds",
@@ -68,7 +67,7 @@ def anything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     api.submit()
     yield api
     dispatcher.close()
-    check_invariants(dispatcher.path)
+    dispatcher.store.check()
 
 
 def _check(response: Any) -> None:

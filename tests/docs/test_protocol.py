@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from shared import errors
 from shared.settings import ROOT
 from tests.docs.transcripts import Stage, read, values
@@ -10,6 +12,7 @@ from tests.support.dispatcher import Dispatcher
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # what people try first; a server tells more
 def test_every_transcript_is_what_the_dispatcher_answers(dispatcher: Dispatcher) -> None:
     stage = Stage(dispatcher)
     differences: list[str] = []

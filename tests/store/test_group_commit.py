@@ -40,7 +40,7 @@ def test_one_refused_operation_spoils_nothing_for_its_group(tasks: Builder) -> N
 
 def test_what_a_failed_operation_did_before_is_undone(tasks: Builder) -> None:
     def run(tx: Transaction) -> None:
-        tx.reserve_task_ids(n=10)
+        tx.fresh_task_ids(n=10).fetchall()
         tx.add_payload(task_id=[7], payload=b"{}")
         raise RuntimeError("a mistake of ours")
 
@@ -48,7 +48,7 @@ def test_what_a_failed_operation_did_before_is_undone(tasks: Builder) -> None:
         tasks.dispatcher.database.write(run)
 
     assert tasks.dispatcher.rows("SELECT * FROM task_payloads") == []
-    assert tasks.submit() == 1
+    assert bytes(tasks.view(tasks.submit()).payload) == b"{}"
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(tasks: Builder) -> None:
@@ -58,6 +58,10 @@ def test_a_batch_is_stored_whole_or_not_at_all(tasks: Builder) -> None:
         tasks.dispatcher.ledger.submit([good, bad])
 
     assert tasks.dispatcher.rows("SELECT COUNT(*) FROM tasks") == [(0,)]
+
+
+# The server's disk is not ours to fill; how its errors are taken is in test_postgresql.py.
+ON_SQLITE = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 
 def _limit_pages(database: Database, spare: int) -> int:
@@ -70,6 +74,7 @@ def _limit_pages(database: Database, spare: int) -> int:
     return int(database.write(run))
 
 
+@ON_SQLITE
 def test_a_full_disk_stores_nothing_and_loses_nothing(tasks: Builder) -> None:
     grant = tasks.start()
     database = tasks.dispatcher.database
@@ -87,6 +92,7 @@ def test_a_full_disk_stores_nothing_and_loses_nothing(tasks: Builder) -> None:
     assert tasks.dispatcher.fatal == []
 
 
+@ON_SQLITE
 def test_after_a_full_disk_nobody_is_judged_silent_for_a_while(tasks: Builder) -> None:
     grant = tasks.start()
     _limit_pages(tasks.dispatcher.database, 5)
@@ -101,6 +107,7 @@ def test_after_a_full_disk_nobody_is_judged_silent_for_a_while(tasks: Builder) -
     assert (reclaimed, tasks.dispatcher.ledger.reclaim_silent()) == (0, 0)
 
 
+@ON_SQLITE
 def test_everybody_in_a_failed_commit_is_told(tasks: Builder) -> None:
     database = tasks.dispatcher.database
     _limit_pages(database, 5)
@@ -114,6 +121,7 @@ def test_everybody_in_a_failed_commit_is_told(tasks: Builder) -> None:
     assert tasks.dispatcher.rows("SELECT COUNT(*) FROM tasks") == [(0,)]
 
 
+@ON_SQLITE
 def test_a_disk_that_fills_while_a_parked_claim_is_served_answers_everybody(
     tasks: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,8 +129,8 @@ def test_a_disk_that_fills_while_a_parked_claim_is_served_answers_everybody(
     database = tasks.dispatcher.database
     call = Call(tasks.say, "w1", want=1, wait_seconds=1.0)
     wait_until(lambda: database._parked, "the claim to be parked")
-    full = {**database._statements, "claim": _disk_full}
-    monkeypatch.setattr(database, "_statements", full)
+    full = {**database.engine.statements, "claim": _disk_full}
+    monkeypatch.setattr(database.engine, "statements", full)
 
     with pytest.raises(errors.DatabaseUnavailable):
         tasks.submit()
@@ -158,6 +166,7 @@ def test_too_many_waiting_operations_are_told_to_come_back(
     assert sorted(call.result() for call in calls) == [1, 2]
 
 
+@ON_SQLITE
 def test_a_damaged_file_stops_the_dispatcher(tasks: Builder) -> None:
     def run(tx: Transaction) -> None:
         raise apsw.CorruptError("database disk image is malformed")

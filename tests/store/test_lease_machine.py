@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import apsw
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -21,7 +20,6 @@ from shared.protocol import ExchangeAnswer, Grant, Holding
 from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
-from tests.support.invariants import check_invariants
 from tests.support.messages import body, checkpoint, completed, crashed, failed, fence, holding, released
 from tests.support.model import ENDED, Model, Task
 
@@ -59,7 +57,6 @@ class LeaseMachine(RuleBasedStateMachine):
         self.dispatcher = Dispatcher(Path(self.folder.name), self.clock)
         self.builder = Builder(self.dispatcher)
         self.model = Model(self.clock.lease(), self.clock.wall())
-        self.reader = apsw.Connection(str(self.dispatcher.path), flags=apsw.SQLITE_OPEN_READONLY)
         self.given: list[Grant] = []
         self.submit({**tasks.pop(), "delay_seconds": None})  # something to claim at once
         for fields in tasks:
@@ -257,14 +254,13 @@ class LeaseMachine(RuleBasedStateMachine):
     def every_task_stands_where_the_model_says(self) -> None:
         tasks = self.model.tasks.values()
         expected = [(t.id, t.status, t.attempt, t.failures, t.crashes, t.releases, t.seq) for t in tasks]
-        assert list(self.reader.execute(STANDING)) == expected
+        assert self.dispatcher.rows(STANDING) == expected
 
     def teardown(self) -> None:
-        outputs = "SELECT CAST(body AS TEXT) + 0 FROM task_outputs WHERE task_id = ? ORDER BY chunk_index"
-        stored = [[n for (n,) in self.reader.execute(outputs, (i,))] for i in self.model.tasks]
-        self.reader.close()
+        outputs = "SELECT body FROM task_outputs WHERE task_id = ? ORDER BY chunk_index"
+        stored = [[int(n) for (n,) in self.dispatcher.rows(outputs, i)] for i in self.model.tasks]
         self.dispatcher.close()
-        check_invariants(self.dispatcher.path)
+        self.dispatcher.store.check()
         self.folder.cleanup()
         assert stored == [task.output for task in self.model.tasks.values()]
 

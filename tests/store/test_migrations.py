@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from dispatcher import migrations
+from dispatcher.sqlite import Schema
 from shared.lifecycle import ENDED, Outcome, TaskStatus, WorkerState
 
 
@@ -41,9 +42,9 @@ def test_a_migrated_database_equals_a_fresh_one(
     every = migrations.numbered()
     for count in range(1, len(every) + 1):
         monkeypatch.setattr(migrations, "numbered", lambda count=count: every[:count])
-        migrations.apply(migrated)
+        migrations.apply(Schema(migrated))
 
-    migrations.apply(fresh)
+    migrations.apply(Schema(fresh))
 
     assert _schema(migrated) == _schema(fresh)
     assert _version(migrated) == _version(fresh) == every[-1][0]
@@ -51,21 +52,21 @@ def test_a_migrated_database_equals_a_fresh_one(
 
 def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / "baton.db"))
-    migrations.apply(connection)
+    migrations.apply(Schema(connection))
     before = (_schema(connection), connection.total_changes())
 
-    migrations.apply(connection)
+    migrations.apply(Schema(connection))
 
     assert (_schema(connection), connection.total_changes()) == before
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / "baton.db"))
-    migrations.apply(connection)
+    migrations.apply(Schema(connection))
     connection.execute("PRAGMA user_version = 9999")
 
     with pytest.raises(migrations.TooNew, match=r"schema 9999.*start the newer version"):
-        migrations.apply(connection)
+        migrations.apply(Schema(connection))
 
     assert _version(connection) == 9999
 
@@ -90,7 +91,7 @@ def test_a_kill_in_a_migration_leaves_the_old_schema(tmp_path: Path, steps: Path
     survivor = apsw.Connection(str(tmp_path / "killed.db"))
 
     assert (_schema(survivor), _version(survivor)) == (before, number - 1)
-    migrations.apply(survivor)
+    migrations.apply(Schema(survivor))
     assert _version(survivor) == number
 
 
@@ -106,7 +107,7 @@ def test_a_step_that_fails_leaves_the_old_schema(tmp_path: Path, steps: Path) ->
     connection = apsw.Connection(str(tmp_path / "baton.db"))
 
     with pytest.raises(apsw.SQLError):
-        migrations.apply(connection)
+        migrations.apply(Schema(connection))
 
     assert _version(connection) == newest
     assert [row for row in _schema(connection) if row[1] == "x"] == [] or connection.in_transaction
@@ -129,7 +130,7 @@ def test_the_schema_knows_the_words_of_the_lifecycle(table: str, column: str, wo
 
 def test_the_schema_refuses_what_the_lifecycle_forbids(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / "baton.db"))
-    migrations.apply(connection)
+    migrations.apply(Schema(connection))
     insert = "INSERT INTO tasks (type, status, created_at, finished_at, lease_id) VALUES ('t', ?, 0, ?, ?)"
 
     for status in TaskStatus:

@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from dispatcher import migrations
+from dispatcher.sqlite import Schema
 from dispatcher.statements import SQL
 
 TEXT = (SQL / "statements.sql").read_text()
@@ -21,7 +22,7 @@ LARGE = {"tasks", "attempts", "task_results", "task_payloads", "task_outputs", "
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> apsw.Connection:
     opened = apsw.Connection(str(Path(tmp_path_factory.mktemp("plans")) / "baton.db"))
-    migrations.apply(opened)
+    migrations.apply(Schema(opened))
     return opened
 
 

@@ -1,4 +1,4 @@
-"""A dispatcher without its server: a real database file, the ledger, the records, the monitor."""
+"""A dispatcher without its server: a real database, the ledger, the records, the monitor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
 from dispatcher.database import Database
@@ -19,16 +18,17 @@ from shared import VERSION
 from shared.log import Log
 from shared.settings import Settings
 from tests.support.fake_clock import FakeClock
+from tests.support.stores import SQLiteStore, Store
 
 # What a refused verb must leave as it was.
 TASK_TABLES = ("tasks", "attempts", "checkpoints", "task_results", "task_outputs", "task_payloads")
 
 
 class Dispatcher:
-    """Opened on `folder`; `restart()` closes it and opens the same file again."""
+    """Opened on a store (a folder: a SQLite file in it); `restart()` closes it and opens the same again."""
 
-    def __init__(self, folder: Path, clock: FakeClock, **settings: Any) -> None:
-        self.path = folder / "baton.db"
+    def __init__(self, store: Store | Path, clock: FakeClock, **settings: Any) -> None:
+        self.store = SQLiteStore(store) if isinstance(store, Path) else store
         self.clock = clock
         self.settings = dataclasses.replace(Settings(), **settings)
         self.log_stream = io.StringIO()
@@ -38,33 +38,31 @@ class Dispatcher:
     def open(self) -> None:
         log = Log("dispatcher", self.log_stream)
         self.database = Database(
-            self.path,
+            self.store.open(),
             log=log,
             on_fatal=self.fatal.append,
-            durability="normal",  # no power cut in a test; no wait for the disk either
             parked_max=self.settings.parked_requests_max,
             clock=self.clock,
         )
         self.ledger = Ledger(self.database, self.settings)
         self.records = Records(self.database, self.settings, VERSION)
         self.monitor = Monitor(self.ledger, log)
+        with self.clock.undisturbed():  # the grace of a new leader would be in every test's way
+            self.ledger.leadership.holds()
 
     def close(self) -> None:
+        self.ledger.leadership.give_up()
         self.database.close()
 
     def restart(self) -> None:
-        """A new process on the same file: nothing but the file and the clock goes on."""
+        """A new process on the same database: nothing but that and the clock goes on."""
         self.close()
         self.clock.grace()
         self.open()
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Look into the file with a connection of our own."""
-        connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            return list(connection.execute(sql, values))
-        finally:
-            connection.close()
+        """Look into the database with a connection of our own."""
+        return self.store.rows(sql, *values)
 
     def dump(self, tables: Sequence[str] = TASK_TABLES) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of these tables."""

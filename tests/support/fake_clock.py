@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class FakeClock:
     """As dispatcher.clock.Clock. Begins outside the time of grace; `grace()` begins one."""
@@ -23,6 +26,13 @@ class FakeClock:
 
     def grace(self) -> None:
         self._judging_from = self._lease + self.grace_seconds
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Whatever begins a time of grace meanwhile does not."""
+        before = self._judging_from
+        yield
+        self._judging_from = before
 
     def advance(self, seconds: float) -> None:
         """Time passes while the dispatcher serves."""

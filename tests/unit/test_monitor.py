@@ -21,7 +21,10 @@ def monitor() -> Any:
     """A monitor whose duties do nothing yet; its log can be read."""
     database = SimpleNamespace(clock=FakeClock(), serve_parked=lambda: None, when_due=None)
     names = ("reclaim_silent", "promote", "reclaim_expired", "prune")
-    ledger: Any = SimpleNamespace(database=database, **{name: lambda: None for name in names})
+    leadership = SimpleNamespace(holds=lambda: True, give_up=lambda: None)
+    ledger: Any = SimpleNamespace(
+        database=database, leadership=leadership, **{name: lambda: None for name in names}
+    )
     stream = io.StringIO()
     made = Monitor(ledger, Log("dispatcher", stream))
     made.test_stream = stream  # type: ignore[attr-defined]

@@ -54,7 +54,7 @@ def test_a_duration_is_a_finite_number_above_zero(text: str) -> None:
         ({"HEARTBEAT_TIMEOUT_SECONDS": "1"}, "HEARTBEAT_TIMEOUT_SECONDS=1"),
         ({"LEASE_SECONDS": "2"}, "LEASE_SECONDS=2"),
         ({"DISPATCHER_URL": "localhost:5000"}, "DISPATCHER_URL='localhost:5000'"),
-        ({"DATABASE_URL": "postgres://db"}, "DATABASE_URL='postgres://db'"),
+        ({"DATABASE_URL": "mysql://db"}, "DATABASE_URL='mysql://db'"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(environment: dict[str, str], named: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from dispatcher import migrations, statements
+from dispatcher import migrations, sqlite, statements
+from dispatcher.sqlite import Schema
 
 DISPATCHER = Path(statements.__file__).parent
 SOURCES = {file: file.read_text() for file in DISPATCHER.rglob("*.py")}
@@ -26,7 +27,7 @@ def test_there_is_no_sql_outside_the_sql_folder() -> None:
 
 def test_every_statement_has_a_name_of_its_own() -> None:
     assert len(NAMES) == len(set(NAMES))
-    assert set(statements.load()) == set(NAMES)
+    assert set(sqlite.named_statements()) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +42,7 @@ def test_a_statement_is_used(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_statement_fits_the_schema(name: str) -> None:
     connection = apsw.Connection(":memory:")
-    migrations.apply(connection)
+    migrations.apply(Schema(connection))
     sql = TEXT.split(f"-- name: {name}", 1)[1].split("\n", 1)[1].split("-- name:")[0]
     parameters = dict.fromkeys(re.findall(r"(?<!:):([a-z_]+)", re.sub(r"--[^\n]*", "", sql)))
 
@@ -50,8 +51,8 @@ def test_a_statement_fits_the_schema(name: str) -> None:
 
 def test_a_statement_answers_as_its_suffix_says() -> None:
     connection = apsw.Connection(":memory:")
-    migrations.apply(connection)
-    run = statements.load()
+    migrations.apply(Schema(connection))
+    run = sqlite.named_statements()
 
     ranges = run["fresh_task_ids"](connection, n=3).fetchall()
     added = run["add_tag"](connection, task_id=[1, 2, 3], tag="same")
@@ -59,5 +60,5 @@ def test_a_statement_answers_as_its_suffix_says() -> None:
     changed = run["drop_result"](connection, task_id=1)
     rows = run["prunable"](connection, before=0, n=1).fetchall()
 
-    assert (ranges, added, nothing, changed, rows) == ([(1, 3)], [], None, 0, [])
+    assert (ranges, added, nothing, changed, rows) == ([(1, 3)], None, None, 0, [])
     assert connection.execute("SELECT COUNT(*) FROM task_tags").get == 3

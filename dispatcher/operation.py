@@ -1,0 +1,69 @@
+"""An operation on the database: what a caller asked the writer for, and how it waits for the answer."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from dispatcher.transaction import Transaction
+
+Run = Callable[[Transaction], Any]
+Again = Callable[[Transaction, Any], bool]
+
+
+class Operation:
+    """What a caller asked for, and the door it waits at."""
+
+    def __init__(self, run: Run, again: Again | None, wait_seconds: float, types: frozenset[str] | None) -> None:
+        self.run = run
+        self.again = again
+        self.wait_seconds = wait_seconds
+        self.types = types
+        self.started = False
+        self.answer: Any = None
+        self.error: Exception | None = None
+        self.done = threading.Event()
+
+    def attempt(self, tx: Transaction) -> bool:
+        """Carry it out; False: it found nothing and would rather wait for work."""
+        if not self.started:
+            self.answer = self.run(tx)
+            self.started = True
+        return self.again is None or self.again(tx, self.answer) or self.wait_seconds <= 0
+
+    def wants(self, arrivals: Counter[str]) -> bool:
+        """Would any of these tasks suit it?"""
+        return self.types is None or not self.types.isdisjoint(arrivals)
+
+    def forget(self) -> None:
+        """The transaction it ran in was undone and is tried again."""
+        self.started = False
+        self.answer = self.error = None
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Let the caller go."""
+        self.error = error or self.error
+        self.done.set()
+
+    def result(self) -> Any:
+        """What the caller gets."""
+        if self.error is not None:
+            raise self.error
+        return self.answer
+
+
+class Group:
+    """The operations of one commit and what became of each."""
+
+    def __init__(self) -> None:
+        self.tried: dict[Operation, None] = {}  # all of them, in order: who must hear of an abort
+        self.answered: list[Operation] = []
+        self.waiting: list[Operation] = []
+        self.effects: list[Transaction] = []
+
+    @property
+    def arrivals(self) -> Counter[str]:
+        """Tasks by type that this transaction makes claimable."""
+        return sum((effect.arrivals for effect in self.effects), Counter[str]())

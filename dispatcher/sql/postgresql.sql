@@ -1,0 +1,163 @@
+-- Statements that PostgreSQL needs in words of its own; each replaces the one of the same name in
+-- statements.sql and does the same. Rows that several dispatchers may want are locked in ascending
+-- order of their ids, or skipped if somebody else has them.
+
+-- name: server_time$
+SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION);
+
+-- name: notify!
+-- Tell the other dispatchers, once this is committed.
+SELECT pg_notify('baton_work', :message);
+
+-- name: listen!
+LISTEN baton_work;
+
+-- name: timeouts!
+SELECT set_config('statement_timeout', '30s', false), set_config('lock_timeout', '5s', false),
+       set_config('idle_in_transaction_session_timeout', '15s', false),
+       set_config('synchronous_commit', :synchronous_commit, false);
+
+-- name: server_version$
+SELECT CAST(current_setting('server_version_num') AS INTEGER);
+
+-- name: schema_exists$
+SELECT to_regclass('baton_schema') IS NOT NULL;
+
+-- name: schema_number$
+SELECT number FROM baton_schema;
+
+-- name: schema_alone!
+-- Only one dispatcher at a time migrates.
+SELECT pg_advisory_xact_lock(1650554990);
+
+-- name: schema_create!
+CREATE TABLE IF NOT EXISTS baton_schema (number BIGINT NOT NULL);
+
+-- name: schema_begin!
+INSERT INTO baton_schema (number) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM baton_schema);
+
+-- name: schema_set!
+UPDATE baton_schema SET number = :number;
+
+-- name: fresh_task_ids
+SELECT id, id FROM (SELECT nextval(pg_get_serial_sequence('tasks', 'task_id')) AS id
+                      FROM generate_series(1, :n)) fresh ORDER BY id;
+
+-- name: submit!
+INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, flow_id, kin)
+SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), :now,
+       CAST(value ->> 4 AS DOUBLE PRECISION), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
+       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9,
+       CAST(value ->> 10 AS BIGINT), CAST(value ->> 11 AS BIGINT)
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: claimable
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload,
+       t.kin
+  FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
+ WHERE t.status = 'pending' AND t.type = :type
+ ORDER BY t.priority DESC, t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
+
+-- name: claim!
+UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, worker_key = :worker_key,
+       lease_id = :lease_id, lease_expires_at = :lease_expires_at, started_at = :now, run_at = NULL,
+       resumed_seq = checkpoint_seq, resumed_seconds = saved_seconds
+ WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
+   AND status = 'pending';
+
+-- name: complete
+UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
+       missing_since = NULL, running = 0, alone = 0, progress = 1,
+       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds
+  FROM (SELECT CAST(value ->> 0 AS BIGINT) AS task_id, CAST(value ->> 1 AS BIGINT) AS attempt,
+               value ->> 2 AS lease_id, CAST(value ->> 3 AS DOUBLE PRECISION) AS elapsed_seconds
+          FROM json_array_elements(CAST(:rows AS json))) r
+ WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
+   AND tasks.status = 'in-progress'
+RETURNING tasks.task_id, tasks.attempt, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq, tasks.flow_id,
+          tasks.kin;
+
+-- name: record_completed!
+INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
+                      elapsed_seconds, resumed_seq, cached)
+SELECT t.task_id, t.attempt, t.worker_key, r.value ->> 2, 'completed', t.started_at, t.finished_at,
+       CAST(r.value ->> 3 AS DOUBLE PRECISION), t.resumed_seq, CAST(r.value ->> 4 AS BIGINT)
+  FROM json_array_elements(CAST(:rows AS json)) r JOIN tasks t ON t.task_id = CAST(r.value ->> 0 AS BIGINT);
+
+-- name: record_results!
+INSERT INTO task_results (task_id, attempt, result)
+SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), convert_to(value ->> 5, 'UTF8')
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: promote
+UPDATE tasks SET status = 'pending', run_at = NULL
+ WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
+                    ORDER BY run_at LIMIT :n FOR UPDATE SKIP LOCKED)
+   AND status = 'scheduled'
+RETURNING type, task_id;
+
+-- name: present_term$
+SELECT term FROM leader WHERE one = 1 FOR SHARE;
+
+-- name: database_health^
+SELECT (SELECT CAST(COALESCE(MAX(extract(epoch FROM clock_timestamp() - xact_start)), 0) AS DOUBLE PRECISION)
+          FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()),
+       (SELECT CAST(COALESCE(SUM(n_dead_tup), 0) AS BIGINT) FROM pg_stat_user_tables
+         WHERE schemaname = current_schema());
+
+-- name: add_nodes!
+INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, status, counted)
+SELECT CAST(value ->> 0 AS BIGINT), :flow_id, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), value ->> 4,
+       CAST(value ->> 5 AS BIGINT), value ->> 6, CAST(value ->> 7 AS BIGINT)
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: add_edges!
+INSERT INTO edges (child_id, parent_id, key, position)
+SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, CAST(value ->> 3 AS BIGINT)
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: count_down
+UPDATE nodes SET waiting = nodes.waiting - r.n
+  FROM (SELECT e.child_id, COUNT(*) AS n
+          FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.parent_id = CAST(i.value AS BIGINT)
+         GROUP BY e.child_id) r
+ WHERE nodes.node_id = r.child_id AND nodes.waiting > 0
+RETURNING nodes.node_id, nodes.waiting, nodes.kind;
+
+-- name: unblock
+UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
+       run_at = CASE WHEN run_at > :now THEN run_at END
+ WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+   AND status = 'blocked'
+RETURNING type, task_id, run_at;
+
+-- name: sweep
+UPDATE nodes SET waiting = 0, status = CASE WHEN kind = 'task' THEN NULL ELSE 'cancelled' END
+ WHERE node_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+   AND waiting > 0
+RETURNING node_id, kind;
+
+-- name: cancel_blocked
+UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
+ WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+   AND status = 'blocked'
+RETURNING task_id, type, attempt, flow_id, kin;
+
+-- name: record_errors!
+INSERT INTO task_results (task_id, attempt, error)
+SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), :error
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: parents
+SELECT e.child_id, e.key, e.parent_id, t.status, r.result, r.error
+  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT)
+  LEFT JOIN tasks t ON t.task_id = e.parent_id LEFT JOIN task_results r ON r.task_id = e.parent_id
+ ORDER BY e.child_id, e.position;
+
+-- name: parents_sizes
+SELECT e.child_id, CAST(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)) AS BIGINT),
+       MIN(e.parent_id)
+  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT)
+  LEFT JOIN task_results r ON r.task_id = e.parent_id
+ GROUP BY e.child_id;

@@ -1,0 +1,122 @@
+"""Where a test's dispatcher keeps its data: a SQLite file, or a database on a PostgreSQL server."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import apsw
+import psycopg
+
+from analysis.peers.servers import postgresql
+from analysis.peers.venv import postgres_folder
+from dispatcher.engine import Engine
+from dispatcher.postgresql import PostgreSQL
+from dispatcher.sqlite import SQLite
+from shared.settings import FEATURES, ROOT
+from tests.support.invariants import check_invariants, check_rows
+
+_numbers = itertools.count(1)
+
+
+class Store(Protocol):
+    """A database of one test."""
+
+    url: str  # as DATABASE_URL
+    engine_name: str
+
+    def open(self) -> Engine:
+        """Open it for a dispatcher."""
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Look into it with a connection of our own; `?` stands for a value."""
+
+    def check(self) -> None:
+        """Assert the invariants."""
+
+
+class SQLiteStore:
+    """A file in `folder`."""
+
+    engine_name = "sqlite"
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "baton.db"
+        self.url = f"sqlite:///{self.path}"
+
+    def open(self) -> Engine:
+        return SQLite(self.path, durability="normal")  # no power cut in a test; no wait for the disk either
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return list(connection.execute(sql, values))
+        finally:
+            connection.close()
+
+    def check(self) -> None:
+        check_invariants(self.path)
+
+
+class PostgreSQLStore:
+    """A database of its own on `server`, made as a copy of one that is already migrated."""
+
+    engine_name = "postgresql"
+
+    def __init__(self, server: str, template: str | None, features: frozenset[str] = FEATURES) -> None:
+        self.features = features
+        self._server = server
+        self.name = f"baton_{os.getpid()}_{next(_numbers)}"
+        self.url = f"{server.rpartition('/')[0]}/{self.name}"
+        self._administer(f"CREATE DATABASE {self.name}" + (f" TEMPLATE {template}" if template else ""))
+
+    def open(self) -> Engine:
+        return PostgreSQL(self.url, self.features, durability="normal")
+
+    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql.replace("?", "%s"), values or None).fetchall()
+
+    def check(self) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            check_rows(lambda query: connection.execute(query).fetchall())
+
+    def drop(self) -> None:
+        """The test is over."""
+        self._administer(f"DROP DATABASE IF EXISTS {self.name} WITH (FORCE)")
+
+    def _administer(self, sql: str) -> None:
+        with psycopg.connect(self._server, autocommit=True) as connection:
+            connection.execute(sql)
+
+
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    """The URL of a PostgreSQL: that of TEST_DATABASE_URL, or one of our own in a folder anybody may enter."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    fast = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
+    with tempfile.TemporaryDirectory(prefix="baton-postgres-") as folder:
+        server_folder = Path(folder) / "server"
+        server_folder.mkdir()
+        with postgresql(server_folder, postgres_folder(ROOT / ".venv"), *fast) as url:
+            yield url
+
+
+@contextlib.contextmanager
+def migrated(server: str) -> Iterator[str]:
+    """The name of a database with our schema, to copy."""
+    store = PostgreSQLStore(server, None)
+    store.open().close()
+    try:
+        yield store.name
+    finally:
+        store.drop()
