@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import NoReturn
 
-from dispatcher import startup
+from dispatcher import profiles, startup
 from dispatcher.app import create_app
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
@@ -35,13 +35,14 @@ def main() -> None:
 
 def serve(settings: Settings, log: Log) -> None:
     """Open everything, serve, close everything."""
+    known = profiles.read(settings.profiles_path, required=bool(settings.profiles_file))
     settings.data_path.mkdir(parents=True, exist_ok=True)
     with startup.opened(settings) as engine, pidfile.recorded(settings.data_path, "dispatcher"):
         port = free_port(settings.dispatcher_host, settings.dispatcher_port)
         database = Database(
             engine, log=log, on_fatal=lambda reason: _die(log, reason), parked_max=settings.parked_requests_max
         )
-        ledger = Ledger(database, settings)
+        ledger = Ledger(database, settings, known)
         monitor = Monitor(ledger, log)
         app = create_app(ledger, Records(database, settings, VERSION), monitor, log)
 

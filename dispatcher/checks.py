@@ -6,6 +6,7 @@ rest of its message stands; those checks return the error, or None.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -52,23 +53,26 @@ def _run_at(submission: Submission, now: float, where: str) -> float:
         raise errors.Invalid(
             f"{where}run_at and {where}delay_seconds are both set; give one", field=f"{where}run_at"
         )
-    try:
-        moment = datetime.fromisoformat(submission.run_at)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise errors.Invalid(
-            f"{where}run_at is {submission.run_at!r}; expected ISO 8601 with a zone, "
-            "for example 2026-01-31T12:00:00Z",
-            field=f"{where}run_at",
-        )
-    try:
-        seconds = moment.timestamp()
-    except (OverflowError, ValueError):
-        seconds = now + 2 * _YEARS_10
+    seconds = moment(submission.run_at, f"{where}run_at")
     if seconds > now + _YEARS_10:
         raise errors.Invalid(f"{where}run_at is more than ten years ahead", field=f"{where}run_at")
     return seconds
+
+
+def moment(text: str, field: str) -> float:
+    """A time of a client's message, in Unix seconds (far out of reach: infinite)."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise errors.Invalid(
+            f"{field} is {text!r}; expected ISO 8601 with a zone, for example 2026-01-31T12:00:00Z", field=field
+        )
+    try:
+        return found.timestamp()
+    except (OverflowError, ValueError):
+        return math.inf
 
 
 def payload(raw: msgspec.Raw, field: str) -> bytes:

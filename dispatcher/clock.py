@@ -68,6 +68,7 @@ class LeaseClock:
         """Begin a new time of grace."""
         self._judging_from = self.lease() + self._grace_seconds
 
+
 class ServerClock:
     """The database's clock, read at the start of each transaction and carried on monotonically between."""
 

@@ -7,14 +7,15 @@ the last parent of its fork.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import msgspec
+from msgspec import Raw
 
 from dispatcher import graph
 from dispatcher import submissions as storage
 from dispatcher.transaction import Transaction, encoded
 from shared.flows import FlowTask
 from shared.lifecycle import TaskStatus
-from shared.protocol import Raw
 
 _task = msgspec.json.Decoder(FlowTask)
 
@@ -45,7 +46,7 @@ def widen(tx: Transaction, fork_id: int) -> None:
     )
     tx.in_flow(flow_id, None, TaskStatus.BLOCKED, len(ids) - 1)  # they stand for their join from now on
     tx.widen(node_id=join_id, n=len(ids))
-    add_parts(tx, task, flow_id, position, ids, fork_id=fork_id, join_id=join_id)
+    add_parts(tx, task, flow_id, position, ids, fork_id, join_id)
 
 
 def _payloads(task: FlowTask, result: bytes | None) -> list[Raw]:
@@ -60,7 +61,6 @@ def add_parts(
     flow_id: int,
     position: int,
     ids: Sequence[int],
-    *,
     fork_id: int | None,
     join_id: int,
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from dispatcher import attempts, checks, fanout, graph, kin
 from dispatcher import submissions as storage
@@ -23,7 +24,7 @@ from dispatcher.transaction import Transaction, encoded
 from shared import errors
 from shared.flows import FlowFilter, FlowStatus, FlowSubmission, FlowTaskView, FlowView
 from shared.lifecycle import Outcome, TaskStatus
-from shared.protocol import INTEGER_MAX, Raw
+from shared.protocol import INTEGER_MAX
 
 CANCELLED = msgspec.json.encode({"type": "Cancelled", "message": "cancelled on request"})
 _encode = msgspec.json.Encoder().encode
@@ -181,7 +182,9 @@ class _Storing:
         self.tx.in_flow(self.flow_id, None, TaskStatus.BLOCKED, total)
 
     def _store_edges(self) -> None:
-        known = {node.key: self.joins.get(node.key) or ids[0] for node, ids in zip(self.nodes, self.ids, strict=True)}
+        known = {
+            node.key: self.joins.get(node.key) or ids[0] for node, ids in zip(self.nodes, self.ids, strict=True)
+        }
         rows: list[tuple[int, int, str, int]] = []
         for position, (node, ids) in enumerate(zip(self.nodes, self.ids, strict=True)):
             fork = self.forks.get(node.key)
@@ -191,8 +194,7 @@ class _Storing:
                 if fork is not None:
                     rows.append((known[node.key], fork, "", 0))
                 if ids:
-                    ends = {"fork_id": fork, "join_id": known[node.key]}
-                    fanout.add_parts(self.tx, node.task, self.flow_id, position, ids, **ends)
+                    fanout.add_parts(self.tx, node.task, self.flow_id, position, ids, fork, known[node.key])
                 if node.source is not None and fork is not None:
                     self.tx.add_fan_out(
                         fork_id=fork,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from dispatcher import checks
 from shared import errors
@@ -24,7 +25,7 @@ from shared.flows import (
     FlowTask,
     ResultOf,
 )
-from shared.protocol import BODY_BYTES_MAX, Raw
+from shared.protocol import BODY_BYTES_MAX
 
 _NO_FIELDS: Mapping[str, str] = {}
 _object = msgspec.json.Decoder(dict[str, Raw])

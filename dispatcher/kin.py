@@ -33,7 +33,10 @@ class Relative(NamedTuple):
 
 
 class End(NamedTuple):
-    """A node that has ended. `cause`: the task to blame if it did not complete; `swept`: so are its descendants."""
+    """A node that has ended. `cause`: the task to blame, if it did not complete.
+
+    `swept`: its descendants have been dealt with already.
+    """
 
     node_id: int
     status: TaskStatus

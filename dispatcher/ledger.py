@@ -19,7 +19,9 @@ from dispatcher.database import Database
 from dispatcher.flows import Flows
 from dispatcher.leadership import Leadership
 from dispatcher.leases import Claim, Leases
+from dispatcher.profiles import Profiles
 from dispatcher.registry import Registry, Worker
+from dispatcher.schedules import Schedules
 from dispatcher.transaction import Transaction, by_type
 from shared import errors
 from shared.lifecycle import ENDED, Outcome, TaskStatus, WorkerState
@@ -34,13 +36,15 @@ _encode = msgspec.json.Encoder().encode
 class Ledger:
     """The rules. Needs an open Database; `settings` gives lease and heartbeat times."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, profiles: Profiles | None = None) -> None:
         self.database = database
         self.settings = settings
         self.leadership = Leadership(database)
         self.registry = Registry(settings)
         self.leases = Leases(settings, self.registry)
         self.flows = Flows(database, self.registry)
+        self.schedules = Schedules(database, self.registry)
+        self.profiles = profiles or Profiles()
 
     # ------------------------------------------------------------------ clients
 
@@ -57,7 +61,7 @@ class Ledger:
         def run(tx: Transaction) -> tuple[list[int], list[TaskStatus], str | None]:
             warning = self.registry.unknown_types_warning(tx, {s.type for s in submissions})
             ties = kin.Ties(tx, submissions, batch) if dependent else None
-            ids, statuses = storage.store(tx, submissions, run_ats, ties and ties.places)
+            ids, statuses = storage.store(tx, submissions, run_ats, None if ties is None else ties.places)
             if ties is not None:
                 ties.tie(tx, ids, statuses)
             return ids, statuses, warning

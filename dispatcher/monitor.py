@@ -17,6 +17,7 @@ from shared.log import Log
 
 # The monitor counts as alive for /ready if a pass ended within this time.
 ALIVE_SECONDS = 5.0
+_BY_THE_CLOCK = ("promote", "fire_schedules")  # these answer when there is something to do next
 
 
 class Duty(NamedTuple):
@@ -36,6 +37,7 @@ class Monitor:
             # A silent worker is found within its time-out plus this; one indexed read when all is well.
             Duty("reclaim_silent", 0.2, ledger.reclaim_silent),
             Duty("promote", 1.0, ledger.promote),  # and at the very moment the next task is due
+            Duty("fire_schedules", 1.0, ledger.schedules.fire),  # the same, for the next slot
             Duty("reclaim_expired", 1.0, ledger.reclaim_expired),
             Duty("serve_parked", 1.0, ledger.database.serve_parked, everywhere=True),
             Duty("prune", 1.0, ledger.prune),
@@ -90,15 +92,17 @@ class Monitor:
                 self._wake.clear()
                 self._ledger.database.clock.lease()  # a clock that is read knows that no time was missed
             if self._due_at is not None and self._due_at <= self._ledger.database.clock.wall():
-                self._promote()
+                self._do_what_is_due()
             if at <= time.monotonic():
                 self._run(self.duties[index])
                 heapq.heapreplace(timetable, (time.monotonic() + self.duties[index].period_seconds, index))
                 self.passed_at = time.monotonic()
 
-    def _promote(self) -> None:
+    def _do_what_is_due(self) -> None:
         self._due_at = None
-        self._run(Duty("promote", 0, self._ledger.promote))
+        for duty in self.duties:
+            if duty.name in _BY_THE_CLOCK:
+                self._run(duty)
 
     def _run(self, duty: Duty) -> None:
         try:
@@ -110,5 +114,5 @@ class Monitor:
         except Exception as error:
             self._log("internal_error", where=f"duty {duty.name}", reason=repr(error))
             return
-        if duty.name == "promote" and isinstance(answer, float):
+        if duty.name in _BY_THE_CLOCK and isinstance(answer, float):
             self._due_at = answer if self._due_at is None else min(self._due_at, answer)

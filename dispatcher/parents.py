@@ -12,10 +12,11 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from dispatcher.transaction import Transaction, encoded
 from shared.flows import PARENTS_BYTES_MAX
-from shared.protocol import NULL, Grant, Raw
+from shared.protocol import NULL, Grant
 
 _encode = msgspec.json.Encoder().encode
 _TOO_LARGE = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import Final, NamedTuple
 
 import msgspec
@@ -106,5 +105,6 @@ def prune(tx: Transaction, before: float, bite: int) -> int:
         for flow_id in emptied:
             tx.forget_flow(flow_id)
     tx.prune_workers(before=before)
+    tx.prune_slots(before=before)
     tx.prune_completions(before=int(before))
     return len(ids)

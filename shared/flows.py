@@ -45,7 +45,7 @@ class FlowTask(Submission, forbid_unknown_fields=True, omit_defaults=True, kw_on
     """A task of a flow: a submission with a key, whose `depends_on` names keys."""
 
     key: Key
-    depends_on: Annotated[list[Key], Meta(max_length=PARENTS_MAX)] = []  # type: ignore[assignment]
+    depends_on: Annotated[list[Key], Meta(max_length=PARENTS_MAX)] = []  # type: ignore[assignment]  # noqa: RUF012
     map: FanOut | None = None
 
 

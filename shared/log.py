@@ -23,6 +23,8 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "submit": (INFO, "{count} task(s) submitted: {tasks}"),
     "cancel": (INFO, "task {task_id} cancelled"),
     "revive": (INFO, "task {task_id} revived"),
+    "schedule_missed": (WARNING, "schedule {name}: slots before {before} were missed and are left out"),
+    "schedule_failed": (ERROR, "schedule {name} cannot fire, mend it with PATCH: {reason}"),
     "cancel_flow": (INFO, "flow {flow_id} cancelled"),
     "revive_flow": (INFO, "flow {flow_id} revived where it had failed"),
     "fail": (INFO, "task {task_id} attempt {attempt} failed ({next}): {reason}"),

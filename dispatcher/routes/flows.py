@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,20 +9,10 @@ from flask import Blueprint, Response
 
 from dispatcher import wire
 from dispatcher.ledger import Ledger
-from shared.flows import FlowFilter, FlowSubmission, ForeignFlow, from_foreign, is_foreign
+from shared.flows import FlowFilter
 from shared.protocol import Nothing
 
-_flow = msgspec.json.Decoder(FlowSubmission)
-_foreign = msgspec.json.Decoder(ForeignFlow)
 _nothing = msgspec.json.Decoder(Nothing)
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def decode_flow(data: bytes) -> tuple[FlowSubmission, Mapping[str, str]]:
-    """A flow in either form, and where the parents of its keys were written."""
-    if is_foreign(wire.decode(data, _fields)):
-        return from_foreign(wire.decode(data, _foreign))
-    return wire.decode(data, _flow), {}
 
 
 def blueprint(ledger: Ledger) -> Blueprint:
@@ -33,7 +22,7 @@ def blueprint(ledger: Ledger) -> Blueprint:
     @routes.post("/flows")
     def submit() -> Response:
         wire.query(Nothing)
-        flow_id, task_ids, warning = ledger.flows.submit(*decode_flow(ledger.profiles.fill(wire.body())))
+        flow_id, task_ids, warning = ledger.flows.submit(*wire.flow(ledger.profiles.fill(wire.body())))
         answer: dict[str, Any] = {"flow_id": flow_id, "task_ids": task_ids}
         return wire.answer(answer if warning is None else {**answer, "warning": warning}, 201)
 

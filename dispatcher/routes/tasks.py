@@ -31,12 +31,12 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     @routes.post("/submit-task")
     def submit_task() -> Response:
         wire.query(Nothing)
-        return submit_one(wire.body())
+        return submit_one(ledger.profiles.fill(wire.body()))
 
     @routes.post("/tasks")
     def submit_tasks() -> Response:
         wire.query(Nothing)
-        data = wire.body()
+        data = ledger.profiles.fill(wire.body())
         if data.startswith(b'{"tasks"') or "tasks" in wire.decode(data, _fields):
             ids, _, warning = ledger.submit(wire.decode(data, _batch).tasks)
             return wire.answer(_with(warning, {"task_ids": ids}), 201)

@@ -387,10 +387,10 @@ SELECT flow_id, kin FROM tasks WHERE task_id = :task_id AND (flow_id IS NOT NULL
 
 -- name: count_down
 -- Parents have ended: each child that is blocked waits for fewer. :node_ids a JSON array, as below.
-UPDATE nodes SET waiting = waiting - r.n
+UPDATE nodes SET waiting = nodes.waiting - ended.n
   FROM (SELECT e.child_id, COUNT(*) AS n FROM json_each(:node_ids) i JOIN edges e ON e.parent_id = i.value
-         GROUP BY e.child_id) r
- WHERE nodes.node_id = r.child_id AND nodes.waiting > 0
+         GROUP BY e.child_id) ended
+ WHERE nodes.node_id = ended.child_id AND nodes.waiting > 0
 RETURNING nodes.node_id, nodes.waiting, nodes.kind;
 
 -- name: count_up*!
@@ -587,6 +587,83 @@ DELETE FROM flow_counts WHERE flow_id = :flow_id;
 
 -- name: drop_flow*!
 DELETE FROM flows WHERE flow_id = :flow_id;
+
+-- ---------------------------------------------------------------- schedules
+
+-- name: add_schedule$
+-- NULL: the name is taken.
+INSERT INTO schedules (name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+                       created_at)
+VALUES (:name, :cron, :every_seconds, :timezone, :anchor, :kind, :body, :missed, :overlap, 0, :next_at, :now)
+ON CONFLICT (name) DO NOTHING RETURNING schedule_id;
+
+-- name: schedule^
+SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+       created_at, last_task_id, last_flow_id
+  FROM schedules WHERE name = :name;
+
+-- name: schedule_page
+SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+       created_at, last_task_id, last_flow_id
+  FROM schedules WHERE name > :after ORDER BY name LIMIT :n;
+
+-- name: due_schedules
+SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+       created_at, last_task_id, last_flow_id
+  FROM schedules WHERE paused = 0 AND next_at <= :now ORDER BY next_at LIMIT :n;
+
+-- name: waiting_schedules
+SELECT schedule_id, cron, every_seconds, timezone, anchor, next_at FROM schedules WHERE paused = 0;
+
+-- name: next_slot$
+SELECT MIN(next_at) FROM schedules WHERE paused = 0;
+
+-- name: change_schedule!
+UPDATE schedules SET cron = :cron, every_seconds = :every_seconds, timezone = :timezone, anchor = :anchor,
+       kind = :kind, body = :body, missed = :missed, overlap = :overlap, paused = :paused, next_at = :next_at
+ WHERE schedule_id = :schedule_id;
+
+-- name: schedule_now^
+-- What may have changed since a schedule was found due.
+SELECT next_at, paused, last_task_id, last_flow_id FROM schedules WHERE schedule_id = :schedule_id;
+
+-- name: advance_schedule!
+UPDATE schedules SET next_at = :next_at WHERE schedule_id = :schedule_id;
+
+-- name: note_last!
+-- What the schedule has submitted last, for the rule about overlaps.
+UPDATE schedules SET last_task_id = :task_id, last_flow_id = :flow_id WHERE schedule_id = :schedule_id;
+
+-- name: take_slot$
+-- The one place where a slot is decided: NULL if it has fired before, whoever did it.
+INSERT INTO schedule_slots (schedule_id, slot_at, by_hand, fired_at, outcome)
+VALUES (:schedule_id, :slot_at, 0, :now, 'fired') ON CONFLICT (schedule_id, slot_at, by_hand) DO NOTHING
+RETURNING schedule_id;
+
+-- name: take_turn$
+-- A firing by hand is beside the timetable: it takes no slot away.
+INSERT INTO schedule_slots (schedule_id, slot_at, by_hand, fired_at, outcome)
+SELECT :schedule_id, :now, 1 + COALESCE(MAX(by_hand), 0), :now, 'fired'
+  FROM schedule_slots WHERE schedule_id = :schedule_id AND slot_at = :now
+RETURNING by_hand;
+
+-- name: note_slot!
+UPDATE schedule_slots SET outcome = :outcome, task_id = :task_id, flow_id = :flow_id, message = :message
+ WHERE schedule_id = :schedule_id AND slot_at = :slot_at AND by_hand = :by_hand;
+
+-- name: slot_page
+-- Newest first.
+SELECT slot_at, by_hand, fired_at, outcome, task_id, flow_id, message FROM schedule_slots
+ WHERE schedule_id = :schedule_id AND slot_at < :before ORDER BY slot_at DESC, by_hand DESC LIMIT :n;
+
+-- name: drop_slots!
+DELETE FROM schedule_slots WHERE schedule_id = :schedule_id;
+
+-- name: drop_schedule!
+DELETE FROM schedules WHERE schedule_id = :schedule_id;
+
+-- name: prune_slots!
+DELETE FROM schedule_slots WHERE fired_at < :before;
 
 -- ---------------------------------------------------------------- reading
 

@@ -23,7 +23,10 @@ def monitor() -> Any:
     names = ("reclaim_silent", "promote", "reclaim_expired", "prune")
     leadership = SimpleNamespace(holds=lambda: True, give_up=lambda: None)
     ledger: Any = SimpleNamespace(
-        database=database, leadership=leadership, **{name: lambda: None for name in names}
+        database=database,
+        leadership=leadership,
+        schedules=SimpleNamespace(fire=lambda: None),
+        **{name: lambda: None for name in names},
     )
     stream = io.StringIO()
     made = Monitor(ledger, Log("dispatcher", stream))
@@ -35,7 +38,7 @@ def monitor() -> Any:
 def test_all_duties_are_in_one_list(monitor: Monitor) -> None:
     names = [duty.name for duty in monitor.duties]
 
-    assert names == ["reclaim_silent", "promote", "reclaim_expired", "serve_parked", "prune"]
+    assert names == ["reclaim_silent", "promote", "fire_schedules", "reclaim_expired", "serve_parked", "prune"]
 
 
 def test_one_pass_runs_every_duty_once(monitor: Monitor) -> None:
