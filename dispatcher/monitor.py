@@ -100,9 +100,8 @@ class Monitor:
 
     def _do_what_is_due(self) -> None:
         self._due_at = None
-        for duty in self.duties:
-            if duty.name in _BY_THE_CLOCK:
-                self._run(duty)
+        self._run(Duty("promote", 0, self._ledger.promote))
+        self._run(Duty("fire_schedules", 0, self._ledger.schedules.fire))
 
     def _run(self, duty: Duty) -> None:
         try:

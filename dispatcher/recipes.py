@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from dispatcher import checks, flows, graph, wire
 from dispatcher import submissions as storage
@@ -21,15 +22,15 @@ _encode = msgspec.json.Encoder().encode
 Make = Callable[[Transaction], tuple[int | None, int | None]]  # answers (task_id, flow_id)
 
 
-def body(task: Submission | None, flow: msgspec.Raw | None) -> tuple[str, bytes]:
+def body(task: Submission | None, flow: Raw | UnsetType) -> tuple[str, bytes]:
     """(kind, what to store). Raises Invalid or TooLarge naming the field."""
-    if (task is None) == (flow is None):
+    if (task is None) == (flow is UNSET):
         raise errors.Invalid("give what to submit: either task or flow", field="task")
     if task is not None:
         _check_timeless(task, "task.")
         checks.payload(task.payload, "task.payload")
         return "task", _encode(task)
-    stored = bytes(flow or b"")
+    stored = b"" if flow is UNSET else bytes(flow)
     try:
         wanted, fields = wire.flow(stored)
         graph.plan(wanted, fields)

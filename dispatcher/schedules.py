@@ -78,7 +78,7 @@ class Schedules:
         """Replace what is given. NotFound, Invalid naming the field."""
         given = {key: value for key, value in msgspec.structs.asdict(change).items() if value is not msgspec.UNSET}
         body = (
-            recipes.body(given.pop("task", None), given.pop("flow", None))
+            recipes.body(given.pop("task", None), given.pop("flow", msgspec.UNSET))
             if {"task", "flow"} & given.keys()
             else None
         )

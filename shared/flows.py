@@ -61,7 +61,7 @@ class ForeignTask(Struct, forbid_unknown_fields=True, rename={"key": "taskId"}):
 
     key: Key
     type: TypeName | None = None
-    payload: Raw | None = None
+    payload: Raw | UnsetType = UNSET
     retries: Annotated[int, Meta(ge=0, le=1000)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=1e7)] | None = None
     command: str | list[str] | None = None
@@ -131,7 +131,7 @@ def _from_foreign(task: ForeignTask, index: int, parents: list[str]) -> FlowTask
         where = f"tasks[{index}].type"
         raise errors.Invalid(f"{where}: a task needs a type or a command", field=where)
     made = FlowTask(type, key=task.key, depends_on=parents, max_retries=task.retries, timeout_seconds=task.timeout)
-    if task.payload is not None:
+    if task.payload is not UNSET:
         made.payload = task.payload
     if task.command is not None:
         made.payload = _with_argv(made.payload, _argv(task.command, index), f"tasks[{index}].payload")

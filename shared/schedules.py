@@ -29,7 +29,7 @@ class ScheduleSubmission(Struct, forbid_unknown_fields=True):
     every_seconds: Period | None = None
     timezone: TimeZone = "UTC"
     task: Submission | None = None
-    flow: Raw | None = None
+    flow: Raw | UnsetType = UNSET
     missed: Missed = "once"
     overlap: Overlap = "allow"
 

@@ -1,0 +1,99 @@
+"""Timetables: cron and periods, over both changes of the clock, forwards and backwards."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import takewhile
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.slots import Timetable, problem
+
+BERLIN = "Europe/Berlin"
+SPRING = datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp()  # 02:00 on the 29th becomes 03:00
+AUTUMN = datetime(2026, 10, 24, 12, tzinfo=UTC).timestamp()  # 03:00 on the 25th becomes 02:00
+DAY = 86400.0
+
+
+def cron(expression: str, zone: str = BERLIN) -> Timetable:
+    return Timetable(expression, None, zone, 0.0)
+
+
+def local(slots: list[float]) -> list[str]:
+    return [datetime.fromtimestamp(slot, ZoneInfo(BERLIN)).strftime("%d %H:%M%z") for slot in slots]
+
+
+def test_a_time_that_the_change_skips_fires_right_after_the_gap() -> None:
+    assert local(cron("30 2 * * *").upcoming(SPRING, 2)) == ["29 03:00+0200", "30 02:30+0200"]
+
+
+def test_a_time_that_comes_twice_fires_the_first_time_only() -> None:
+    assert local(cron("30 2 * * *").upcoming(AUTUMN, 2)) == ["25 02:30+0200", "26 02:30+0100"]
+
+
+def test_between_the_two_comings_of_an_hour_the_next_is_tomorrow() -> None:
+    between = datetime(2026, 10, 25, 1, 10, tzinfo=UTC).timestamp()
+
+    assert local(cron("30 2 * * *").upcoming(between, 1)) == ["26 02:30+0100"]
+
+
+@pytest.mark.parametrize(("start", "hours"), [(SPRING, 23), (AUTUMN, 25)])
+def test_every_hour_means_every_hour_that_passes(start: float, hours: int) -> None:
+    midnight = start - start % DAY + DAY - (2 if start == AUTUMN else 1) * 3600
+    until = midnight + hours * 3600
+
+    assert len(list(takewhile(lambda slot: slot < until, cron("0 * * * *").after(midnight - 1)))) == hours
+
+
+def test_a_period_counts_from_its_anchor_and_fires_first_after_one_period() -> None:
+    timetable = Timetable(None, 30.0, "UTC", 1000.0)
+
+    assert timetable.upcoming(1000.0, 3) == [1030.0, 1060.0, 1090.0]
+    assert timetable.upcoming(500.0, 1) == [1030.0]
+    assert timetable.next(1060.0) == 1090.0
+
+
+def test_the_newest_of_what_is_due_is_kept() -> None:
+    timetable = Timetable(None, 10.0, "UTC", 0.0)
+
+    assert timetable.due(0.0, 100.0, 3) == ([80.0, 90.0, 100.0], True)
+    assert timetable.due(70.0, 100.0, 3) == ([80.0, 90.0, 100.0], False)
+    assert timetable.due(100.0, 100.0, 3) == ([], False)
+
+
+TIMETABLES = st.sampled_from(
+    [cron(e, z) for z in (BERLIN, "America/New_York", "UTC", "Australia/Lord_Howe") for e in
+     ("30 2 * * *", "0 2,3 * * *", "*/30 * * * *", "15 */2 * * *", "0 0 1 * *", "*/7 1-3 * * 7", "59 1 * * 1-5")]
+    + [Timetable(None, every, "UTC", 5.25) for every in (1.0, 7.5, 3600.0, 0.1 + 0.2 + 1)]
+)  # fmt: skip
+
+
+@given(timetable=TIMETABLES, start=st.floats(1.7e9, 1.9e9), hours=st.integers(1, 80))
+def test_backwards_are_the_same_slots_as_forwards(timetable: Timetable, start: float, hours: int) -> None:
+    step = timetable.every_seconds or 3600.0
+    end = start + hours * min(step, 3600.0)
+
+    forwards = list(takewhile(lambda slot: slot <= end, timetable.after(start)))
+
+    assert list(timetable.until(end, start))[::-1] == forwards
+    assert forwards == sorted(set(forwards))
+
+
+@given(timetable=TIMETABLES, start=st.floats(1.7e9, 1.9e9))
+def test_slots_are_the_same_from_wherever_one_looks(timetable: Timetable, start: float) -> None:
+    first, second = timetable.upcoming(start, 2)
+
+    assert timetable.next((start + first) / 2) == first
+    assert timetable.next(first) == second
+
+
+@pytest.mark.parametrize("expression", ["", "* * * *", "61 * * * *", "0 0 30 2 *", "x * * * *", "0 0 * * * *"])
+def test_what_is_no_cron_expression_is_said_so(expression: str) -> None:
+    assert problem(expression, SPRING, "UTC")
+
+
+def test_the_29th_of_february_is_a_date() -> None:
+    assert problem("0 0 29 2 *", SPRING, "UTC") is None
