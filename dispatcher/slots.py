@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 LATEST = 253370764800.0  # the year 9999: a datetime ends there
+_CHANGE_SECONDS_MAX = 3 * 3600  # by which a clock is ever set back; the known ones are at most two hours
 
 
 class Timetable(NamedTuple):
@@ -65,7 +66,10 @@ class Timetable(NamedTuple):
             step -= 1
 
     def _crons_back(self, moment: float, back_to: float) -> Iterator[float]:
-        start = datetime.fromtimestamp(math.floor(moment) + 1, ZoneInfo(self.timezone))
+        ahead = math.floor(moment) + 1
+        if self._reads_the_wall():
+            ahead += _CHANGE_SECONDS_MAX  # in an hour that comes twice, or what came the first time is not seen
+        start = datetime.fromtimestamp(ahead, ZoneInfo(self.timezone))
         seen: set[float] = set()
         for found in CronSim(self.cron or "", start, reverse=True):
             slot = found.timestamp()
@@ -74,6 +78,11 @@ class Timetable(NamedTuple):
             if slot <= moment and slot not in seen and self._is_slot(slot):
                 seen.add(slot)
                 yield slot
+
+    def _reads_the_wall(self) -> bool:
+        """Does it name hours of the wall clock (then there are few slots a day), rather than intervals?"""
+        minute, hour, *_ = (self.cron or "").split()
+        return not (minute.startswith("*") or hour.startswith("*"))
 
     def _is_slot(self, slot: float) -> bool:
         """Forwards decides: backwards a change of the clock may look otherwise."""

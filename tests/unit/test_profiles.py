@@ -63,7 +63,7 @@ def test_an_unknown_one_is_refused_with_those_that_are_known(body: Any, field: s
 
 @pytest.mark.parametrize("body", [b'{"profile"', b'["profile"]', b'{"profile": 5}', b'{"tasks": [5, "profile"]}'])
 def test_what_is_no_submission_is_left_to_whoever_decodes_it(body: bytes) -> None:
-    assert msgspec.json.decode(BATCH.fill(body)) == msgspec.json.decode(body) if body.endswith(b"}") else True
+    assert BATCH.fill(body).replace(b" ", b"") == body.replace(b" ", b"")
 
 
 # --- the file

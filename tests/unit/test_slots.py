@@ -40,6 +40,12 @@ def test_between_the_two_comings_of_an_hour_the_next_is_tomorrow() -> None:
     assert local(cron("30 2 * * *").upcoming(between, 1)) == ["26 02:30+0100"]
 
 
+def test_within_the_second_coming_of_an_hour_its_first_is_not_forgotten() -> None:
+    within = datetime(2026, 10, 25, 1, 0, tzinfo=UTC).timestamp()
+
+    assert local(cron("30 2 * * *").due(within - DAY / 2, within, 5)[0]) == ["25 02:30+0200"]
+
+
 @pytest.mark.parametrize(("start", "hours"), [(SPRING, 23), (AUTUMN, 25)])
 def test_every_hour_means_every_hour_that_passes(start: float, hours: int) -> None:
     midnight = start - start % DAY + DAY - (2 if start == AUTUMN else 1) * 3600
@@ -64,17 +70,23 @@ def test_the_newest_of_what_is_due_is_kept() -> None:
     assert timetable.due(100.0, 100.0, 3) == ([], False)
 
 
-TIMETABLES = st.sampled_from(
-    [cron(e, z) for z in (BERLIN, "America/New_York", "UTC", "Australia/Lord_Howe") for e in
-     ("30 2 * * *", "0 2,3 * * *", "*/30 * * * *", "15 */2 * * *", "0 0 1 * *", "*/7 1-3 * * 7", "59 1 * * 1-5")]
-    + [Timetable(None, every, "UTC", 5.25) for every in (1.0, 7.5, 3600.0, 0.1 + 0.2 + 1)]
-)  # fmt: skip
+ZONES = (BERLIN, "America/New_York", "UTC", "Australia/Lord_Howe")
+NIGHTLY = ("30 2 * * *", "0 2,3 * * *", "30 1,2 * * *", "15 0-3 * * *", "59 1 * * 1-5", "0 0 1 * *")
+STEPPED = ("*/30 * * * *", "15 */2 * * *", "*/7 1-3 * * 7")
+PERIODS = (1.0, 7.5, 3600.0, 0.1 + 0.2 + 1)
+TIMETABLES = st.builds(cron, st.sampled_from(NIGHTLY + STEPPED), st.sampled_from(ZONES)) | st.builds(
+    Timetable, st.none(), st.sampled_from(PERIODS), st.just("UTC"), st.just(5.25)
+)
+CHANGES = [datetime(2026, m, d, h, tzinfo=UTC).timestamp() for m, d, h in
+           ((3, 29, 1), (10, 25, 1), (3, 8, 7), (11, 1, 6), (4, 4, 15), (10, 3, 16))]  # fmt: skip
+STARTS = st.floats(1.7e9, 1.9e9) | st.builds(
+    lambda at, by: at + by * 300.0, st.sampled_from(CHANGES), st.integers(-60, 60)
+)
 
 
-@given(timetable=TIMETABLES, start=st.floats(1.7e9, 1.9e9), hours=st.integers(1, 80))
-def test_backwards_are_the_same_slots_as_forwards(timetable: Timetable, start: float, hours: int) -> None:
-    step = timetable.every_seconds or 3600.0
-    end = start + hours * min(step, 3600.0)
+@given(timetable=TIMETABLES, start=STARTS, steps=st.integers(1, 30))
+def test_backwards_are_the_same_slots_as_forwards(timetable: Timetable, start: float, steps: int) -> None:
+    end = start + steps * min(timetable.every_seconds or 1800.0, 1800.0)
 
     forwards = list(takewhile(lambda slot: slot <= end, timetable.after(start)))
 
@@ -82,7 +94,7 @@ def test_backwards_are_the_same_slots_as_forwards(timetable: Timetable, start: f
     assert forwards == sorted(set(forwards))
 
 
-@given(timetable=TIMETABLES, start=st.floats(1.7e9, 1.9e9))
+@given(timetable=TIMETABLES, start=STARTS)
 def test_slots_are_the_same_from_wherever_one_looks(timetable: Timetable, start: float) -> None:
     first, second = timetable.upcoming(start, 2)
 
