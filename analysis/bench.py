@@ -19,6 +19,7 @@ import msgspec
 from rich.console import Console
 
 from analysis import machine
+from analysis.bench_postgresql import postgresql, postgresql_growth
 from analysis.bench_scale import fleet, growth, latency, mixed
 from analysis.cluster import Cluster
 from analysis.figures import Figure, fresh_cluster, unix
@@ -138,7 +139,21 @@ def idle() -> Iterator[Figure]:
 
 MEASUREMENTS: dict[str, Callable[[], Iterator[Figure]]] = {
     measure.__name__: measure
-    for measure in (start, submit, drain, latency, recovery, stop, primes, idle, fleet, mixed, growth)
+    for measure in (
+        start,
+        submit,
+        drain,
+        latency,
+        recovery,
+        stop,
+        primes,
+        idle,
+        fleet,
+        mixed,
+        growth,
+        postgresql,
+        postgresql_growth,
+    )
 }
 RESULTS = ROOT / "analysis" / "results"
 

@@ -36,8 +36,8 @@ def latency() -> Iterator[Figure]:
             before = time.time()
             task_id = baton.client.submit(Submission("stamp"))["task_id"]
             waits.append(baton.client.task(task_id, wait_seconds=5)["result"] - before)
-        yield Figure("dispatch latency, p50", _percentile(waits, 0.5) * 1e3, "ms", "≤ 1.5")
-        yield Figure("dispatch latency, p99", _percentile(waits, 0.99) * 1e3, "ms", "≤ 5")
+        yield Figure("dispatch latency, p50", percentile(waits, 0.5) * 1e3, "ms", "≤ 1.5")
+        yield Figure("dispatch latency, p99", percentile(waits, 0.99) * 1e3, "ms", "≤ 5")
     with fresh_cluster() as baton:
         for connections, aim in ((1, "≥ 2,000"), (4, "≥ 3,500")):
             rate = _submit_rate(baton.url, connections, 4000)
@@ -53,7 +53,7 @@ def fleet() -> Iterator[Figure]:
         asyncio.run(workers.run())
         silent = baton.log("dispatcher").count('"event":"worker_silent"')
         yield Figure(
-            f"{FLEET:,} workers: heartbeat p99", _percentile(workers.heartbeats, 0.99) * 1e3, "ms", "< 100"
+            f"{FLEET:,} workers: heartbeat p99", percentile(workers.heartbeats, 0.99) * 1e3, "ms", "< 100"
         )
         yield Figure(f"{FLEET:,} workers: wrongly taken for dead", silent + workers.lost, "", "0")
         memory = machine.proportional_bytes(machine.tree(baton.dispatcher.pid)) / 1e6
@@ -67,23 +67,23 @@ def fleet() -> Iterator[Figure]:
 def growth() -> Iterator[Figure]:
     """Claims and looks with ten million pending tasks, then with ten million finished ones."""
     with fresh_cluster(RETENTION_DAYS="0.5") as baton:
-        _fill(baton.client, SMALL)
+        fill(baton.client, SMALL)
         small = _claim_p99(baton.client)
         yield Figure(f"claim p99, {SMALL:,} pending", small * 1e3, "ms", "")
         began = time.perf_counter()
-        _fill(baton.client, LARGE)
+        fill(baton.client, LARGE)
         rate = LARGE / (time.perf_counter() - began)
         yield Figure(f"bulk submit of {LARGE:,}", rate, "tasks/s", "≥ 150,000")
         yield Figure(f"claim p99, {LARGE:,} pending", _claim_p99(baton.client) * 1e3, "ms", f"≤ {small * 2e3:.2f}")
         began = time.perf_counter()
         asyncio.run(load.drain(baton.port, 1000))
         yield Figure(f"drain of {LARGE:,} by bare clients", LARGE / (time.perf_counter() - began), "tasks/s", "")
-        _fill(baton.client, SMALL)
+        fill(baton.client, SMALL)
         yield Figure(
             f"claim p99, {LARGE:,} finished", _claim_p99(baton.client) * 1e3, "ms", f"≤ {small * 2e3:.2f}"
         )
         for name, look in (("/stats", baton.client.stats), ("first page of /tasks", baton.client.tasks)):
-            yield Figure(f"{name} at {LARGE:,}", _percentile(_times(look, 50), 0.5) * 1e3, "ms", "≤ 10")
+            yield Figure(f"{name} at {LARGE:,}", percentile(_times(look, 50), 0.5) * 1e3, "ms", "≤ 10")
         yield Figure("disk per finished noop", baton.database.stat().st_size / (LARGE + SMALL), "bytes", "≤ 250")
 
 
@@ -109,7 +109,8 @@ def mixed() -> Iterator[Figure]:
         yield Figure(f"100 of them and 100,000 noops on {2 * SLOTS} slots", whole, "s", f"near {ideal:g}")
 
 
-def _percentile(values: list[float], share: float) -> float:
+def percentile(values: list[float], share: float) -> float:
+    """The value below which so large a share of them lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
@@ -139,14 +140,18 @@ def _submit_rate(url: str, connections: int, count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-def _fill(client: DispatcherClient, count: int) -> None:
+def fill(client: DispatcherClient, count: int) -> None:
     """Submit noops; encoding is the client's own work and part of the figure."""
     client.submit_many(Submission("noop") for _ in range(count))
 
 
 def _claim_p99(client: DispatcherClient) -> float:
+    return percentile(claim_times(client), 0.99)
+
+
+def claim_times(client: DispatcherClient) -> list[float]:
     """Claims of one task each over one connection, released again afterwards by the goodbye."""
     info = WorkerInfo("claimer", name="claimer", types=["noop"])
     times = _times(lambda: client.exchange(Exchange(info, want=1)), CLAIMS)
     client.exchange(Exchange(msgspec.structs.replace(info, state="stopped")))
-    return _percentile(times, 0.99)
+    return times

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from shared.protocol import Exchange, ExchangeAnswer, Holding, Result, WorkerInfo
+from shared.protocol import Exchange, ExchangeAnswer, Grant, Holding, Result, WorkerInfo
 
 _encode = msgspec.json.Encoder().encode
 _answer = msgspec.json.Decoder(ExchangeAnswer)
@@ -78,10 +78,7 @@ class Fleet:
                 answer = await line.exchange(Exchange(info, results=held, want=1))
                 self.lost += len(answer.lost)
                 self.taken += len(answer.tasks)
-                held = [
-                    Result(task_id=g.task_id, attempt=g.attempt, lease_id=g.lease_id, outcome="completed")
-                    for g in answer.tasks
-                ]
+                held = [_completed(grant) for grant in answer.tasks]
             if beat_at <= time.monotonic():
                 beat_at += 1.0
                 sent_at = time.monotonic()
@@ -122,18 +119,39 @@ async def drain(port: int, batch: int) -> None:
         results: list[Result] = []
         while True:
             answer = await line.exchange(Exchange(info, results=results, want=batch))
-            results = [
-                Result(
-                    task_id=g.task_id,
-                    attempt=g.attempt,
-                    lease_id=g.lease_id,
-                    outcome="completed",
-                    elapsed_seconds=1e-6,
-                )
-                for g in answer.tasks
-            ]
+            results = [_completed(grant) for grant in answer.tasks]
             if not results:
                 line.close()
                 return
 
     await asyncio.gather(one("drain-1"), one("drain-2"))
+
+
+async def serve(port: int, seconds: float) -> list[float]:
+    """A simulated worker that claims and completes one task after the other; what each claim took."""
+    line = await Line.open(port)
+    info = WorkerInfo("one-by-one", name="one-by-one", types=["noop"])
+    until = time.monotonic() + seconds
+    times: list[float] = []
+    results: list[Result] = []
+    while time.monotonic() < until:
+        sent_at = time.monotonic()
+        answer = await line.exchange(Exchange(info, results=results, want=1))
+        if answer.tasks:
+            times.append(time.monotonic() - sent_at)
+        else:
+            await asyncio.sleep(0.002)
+        results = [_completed(grant) for grant in answer.tasks]
+    await line.exchange(Exchange(msgspec.structs.replace(info, state="stopped"), results=results))
+    line.close()
+    return times
+
+
+def _completed(grant: Grant) -> Result:
+    return Result(
+        task_id=grant.task_id,
+        attempt=grant.attempt,
+        lease_id=grant.lease_id,
+        outcome="completed",
+        elapsed_seconds=1e-6,
+    )

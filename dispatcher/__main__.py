@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import NoReturn
 
-from dispatcher import profiles, startup
+from dispatcher import processes, profiles, startup
 from dispatcher.app import create_app
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
@@ -26,7 +26,10 @@ def main() -> None:
     settings = load_or_exit()
     log = Log("dispatcher")
     try:
-        serve(settings, log)
+        if settings.dispatcher_processes > 1:
+            processes.run(settings, log)
+        else:
+            serve(settings, log)
     except (CannotStart, TooNew) as problem:
         _refuse(str(problem))
     except OSError as problem:
@@ -38,7 +41,11 @@ def serve(settings: Settings, log: Log) -> None:
     known = profiles.read(settings.profiles_path, required=bool(settings.profiles_file))
     settings.data_path.mkdir(parents=True, exist_ok=True)
     with startup.opened(settings) as engine, pidfile.recorded(settings.data_path, "dispatcher"):
-        port = free_port(settings.dispatcher_host, settings.dispatcher_port)
+        port = settings.dispatcher_port
+        if processes.SHARED_PORT in os.environ:
+            processes.follow_parent()
+        else:
+            port = free_port(settings.dispatcher_host, port)
         database = Database(
             engine, log=log, on_fatal=lambda reason: _die(log, reason), parked_max=settings.parked_requests_max
         )

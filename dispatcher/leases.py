@@ -19,7 +19,7 @@ from dispatcher import attempts, checks, parents
 from dispatcher.attempts import Held, Reports
 from dispatcher.registry import Registry, Worker
 from dispatcher.submissions import HAS_PARENTS
-from dispatcher.transaction import Transaction, by_type
+from dispatcher.transaction import Transaction, by_type, rows
 from shared.lifecycle import Outcome, TaskStatus
 from shared.protocol import (
     BODY_BYTES_MAX,
@@ -140,8 +140,8 @@ class Leases:
         if missing:
             ids, numbers, leases = map(list, zip(*missing, strict=True))
             tx.miss(task_id=ids, attempt=numbers, lease_id=leases, lease_now=tx.lease_now)
-        for (task_id, _), entry in listed.items():
-            self._find(tx, worker, task_id, entry, answer)
+        if listed:
+            self._look_for(tx, worker, listed, answer)
 
     def _news(self, tx: Transaction, row: tuple[Any, ...], entry: Holding) -> list[tuple[Any, ...]]:
         """What must be written of a listed grant: nothing while its lease is fresh and it says nothing new."""
@@ -153,6 +153,20 @@ class Leases:
         if worn or speaks or runs != bool(running) or missing_since is not None:
             return [(task_id, attempt, lease_id, int(runs), *said)]
         return []
+
+    def _look_for(
+        self, tx: Transaction, worker: Worker, listed: dict[tuple[int, str], Holding], answer: ExchangeAnswer
+    ) -> None:
+        """Listed grants that this worker does not hold. Most have just ended by its other conversation."""
+        ended = tx.ended_grants(rows=rows(*map(list, zip(*listed, strict=True))))
+        ends = {(task_id, lease_id): (attempt, outcome) for task_id, lease_id, attempt, outcome in ended}
+        for (task_id, lease_id), entry in listed.items():
+            attempt, outcome = ends.get((task_id, lease_id), (None, None))
+            if attempt is not None and entry.attempt in (None, attempt):
+                over = answer.cancel if outcome == Outcome.CANCELLED else answer.lost
+                over.append(TaskAttempt(task_id, attempt))
+            else:
+                self._find(tx, worker, task_id, entry, answer)
 
     def _find(self, tx: Transaction, worker: Worker, task_id: int, entry: Holding, answer: ExchangeAnswer) -> None:
         """A listed grant that this worker does not hold: handed over, readopted, cancelled or lost."""

@@ -70,7 +70,7 @@ class PostgreSQL:
         self._synchronous_commit = "on" if durability == "full" else "off"
         self._committing = False
         self._closing = threading.Event()
-        self._connection: psycopg.Connection[Any] | None = self._connect()
+        self._connection: psycopg.Connection[Any] | None = self._connect_writer()
         _check_version(self.statements["server_version"](self._connection))
         migrations.apply(Schema(self._connection, self.statements))
         self._readers = ConnectionPool(
@@ -94,7 +94,7 @@ class PostgreSQL:
     def begin(self) -> None:
         """Begin a transaction and read the server's clock."""
         if self._connection is None or self._connection.closed:
-            self._connection = self._connect()
+            self._connection = self._connect_writer()
         self._connection.execute("BEGIN")
         self.clock.observe(self.statements["server_time"](self._connection))
 
@@ -185,8 +185,13 @@ class PostgreSQL:
         self._configure(connection)
         return connection
 
+    def _connect_writer(self) -> psycopg.Connection[Any]:
+        connection = self._connect()
+        self.statements["configure_writer"](connection)
+        return connection
+
     def _configure(self, connection: psycopg.Connection[Any]) -> None:
-        self.statements["timeouts"](connection, synchronous_commit=self._synchronous_commit)
+        self.statements["configure"](connection, synchronous_commit=self._synchronous_commit)
 
     def _options(self) -> dict[str, Any]:
         """Transactions are begun in words; statements are prepared at their first use, if they may be."""

@@ -8,16 +8,16 @@ skips fires right after the gap, one that comes twice in autumn fires the first 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 LATEST = 253370764800.0  # the year 9999: a datetime ends there
-_CHANGE_SECONDS_MAX = 3 * 3600  # by which a clock is ever set back; the known ones are at most two hours
 
 
 class Timetable(NamedTuple):
@@ -51,43 +51,6 @@ class Timetable(NamedTuple):
                 last = slot
                 yield slot
 
-    def until(self, moment: float, back_to: float) -> Iterator[float]:
-        """The slots from `moment` (included) back to `back_to` (excluded), newest first."""
-        if self.every_seconds is not None:
-            return self._steps_back(moment, back_to)
-        return self._crons_back(moment, back_to)
-
-    def _steps_back(self, moment: float, back_to: float) -> Iterator[float]:
-        every = self.every_seconds or 1.0
-        step = math.floor((moment - self.anchor) / every) + 1
-        while step >= 1 and (slot := self.anchor + step * every) > back_to:
-            if slot <= moment:
-                yield slot
-            step -= 1
-
-    def _crons_back(self, moment: float, back_to: float) -> Iterator[float]:
-        ahead = math.floor(moment) + 1
-        if self._reads_the_wall():
-            ahead += _CHANGE_SECONDS_MAX  # in an hour that comes twice, or what came the first time is not seen
-        start = datetime.fromtimestamp(ahead, ZoneInfo(self.timezone))
-        seen: set[float] = set()
-        for found in CronSim(self.cron or "", start, reverse=True):
-            slot = found.timestamp()
-            if slot <= back_to:
-                return
-            if slot <= moment and slot not in seen and self._is_slot(slot):
-                seen.add(slot)
-                yield slot
-
-    def _reads_the_wall(self) -> bool:
-        """Does it name hours of the wall clock (then there are few slots a day), rather than intervals?"""
-        minute, hour, *_ = (self.cron or "").split()
-        return not (minute.startswith("*") or hour.startswith("*"))
-
-    def _is_slot(self, slot: float) -> bool:
-        """Forwards decides: backwards a change of the clock may look otherwise."""
-        return next(self.after(slot - 1.0), None) == slot
-
     def next(self, moment: float) -> float | None:
         """The first slot later than `moment`."""
         return next(self.after(moment), None)
@@ -97,9 +60,18 @@ class Timetable(NamedTuple):
         return list(islice(self.after(moment), count))
 
     def due(self, since: float, now: float, limit: int) -> tuple[list[float], bool]:
-        """The newest slots in (since, now], ascending, at most `limit`; and whether older ones were left out."""
-        newest = list(islice(self.until(now, since), limit + 1))
-        return newest[:limit][::-1], len(newest) > limit
+        """The newest slots in (since, now], ascending, at most `limit`; and whether older ones were left out.
+
+        Only forwards are slots sure (a change of the clock looks otherwise from behind), so this goes
+        back further and further, until it begins before enough of them.
+        """
+        reach = 60.0 * (limit + 1)
+        while True:
+            start = max(since, now - reach)
+            found = deque(takewhile(lambda slot: slot <= now, self.after(start)), maxlen=limit + 1)
+            if len(found) > limit or start == since:
+                return list(found)[-limit:], len(found) > limit
+            reach *= 4
 
 
 def problem(cron: str, moment: float, timezone: str) -> str | None:

@@ -186,6 +186,8 @@ def _open_writer(path: Path, durability: str) -> apsw.Connection:
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA journal_size_limit = 67108864")
     connection.execute("PRAGMA cache_size = -65536")
+    # A plan may not depend on the values bound: SQLite would look at them and plan again each time.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     _guard(connection)
     return connection
 

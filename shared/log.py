@@ -36,6 +36,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "worker_silent": (WARNING, "worker {name} silent for {seconds:.1f} s, taken for dead ({worker_id})"),
     "worker_stopped": (INFO, "worker {name} said goodbye ({worker_id})"),
     "pruned": (INFO, "{count} ended task(s) older than {days:g} days removed"),
+    "process_died": (WARNING, "dispatcher process {pid} ended with {code}; another one starts"),
     "monitor_leads": (INFO, "this dispatcher's monitor leads, term {term}"),
     "grace": (WARNING, "nobody is judged silent for {seconds:g} s: {reason}"),
     "write_failed": (ERROR, "the database could not be written, nothing of it was stored: {reason}"),

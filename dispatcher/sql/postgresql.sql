@@ -1,6 +1,7 @@
 -- Statements that PostgreSQL needs in words of its own; each replaces the one of the same name in
 -- statements.sql and does the same. Rows that several dispatchers may want are locked in ascending
--- order of their ids, or skipped if somebody else has them.
+-- order of their ids, or skipped if somebody else has them. (status || '') keeps the planner from
+-- walking a partial index where the ids are given.
 
 -- name: server_time$
 SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION);
@@ -12,10 +13,17 @@ SELECT pg_notify('baton_work', :message);
 -- name: listen!
 LISTEN baton_work;
 
--- name: timeouts!
+-- name: configure!
+-- Nothing of ours takes long, so nothing of ours may hold others up for long.
 SELECT set_config('statement_timeout', '30s', false), set_config('lock_timeout', '5s', false),
        set_config('idle_in_transaction_session_timeout', '15s', false),
        set_config('synchronous_commit', :synchronous_commit, false);
+
+-- name: configure_writer!
+-- Each statement of the writer goes by an index, however small the tables looked when it was planned:
+-- a queue is often empty and soon large, and a plan made for the one walks the whole of the other.
+SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
+       set_config('enable_mergejoin', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false);
 
 -- name: server_version$
 SELECT CAST(current_setting('server_version_num') AS INTEGER);
@@ -64,7 +72,13 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
        lease_id = :lease_id, lease_expires_at = :lease_expires_at, started_at = :now, run_at = NULL,
        resumed_seq = checkpoint_seq, resumed_seconds = saved_seconds
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
-   AND status = 'pending';
+   AND (status || '') = 'pending';
+
+-- name: ended_grants
+SELECT a.task_id, a.lease_id, a.attempt, a.outcome
+  FROM json_array_elements(CAST(:rows AS json)) r
+  JOIN attempts a ON a.task_id = CAST(r.value ->> 0 AS BIGINT)
+ WHERE a.lease_id = r.value ->> 1 AND a.outcome <> 'reclaimed';
 
 -- name: complete
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
@@ -74,7 +88,7 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
                value ->> 2 AS lease_id, CAST(value ->> 3 AS DOUBLE PRECISION) AS elapsed_seconds
           FROM json_array_elements(CAST(:rows AS json))) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
-   AND tasks.status = 'in-progress'
+   AND (tasks.status || '') = 'in-progress'
 RETURNING tasks.task_id, tasks.attempt, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq, tasks.flow_id,
           tasks.kin;
 

@@ -74,6 +74,12 @@ UPDATE tasks SET missing_since = :lease_now
 UPDATE tasks SET worker_key = :worker_key, missing_since = NULL, lease_expires_at = :lease_expires_at
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
 
+-- name: ended_grants
+-- Which of these grants have ended for good: :rows of (task_id, lease_id).
+SELECT a.task_id, a.lease_id, a.attempt, a.outcome
+  FROM json_each(:rows) r CROSS JOIN attempts a
+ WHERE a.task_id = r.value ->> 0 AND a.lease_id = r.value ->> 1 AND a.outcome <> 'reclaimed';
+
 -- name: current_attempt$
 -- The attempt that a lease was granted for, whether it runs or has ended.
 SELECT attempt FROM tasks WHERE task_id = :task_id AND lease_id = :lease_id

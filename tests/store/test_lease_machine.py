@@ -9,8 +9,9 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -22,6 +23,7 @@ from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
 from tests.support.messages import body, checkpoint, completed, crashed, failed, fence, holding, released
 from tests.support.model import ENDED, Model, Task
+from tests.support.stores import PostgreSQLStore, SQLiteStore, Store
 
 WORKERS = st.sampled_from(["w0", "w1", "w2"])
 TYPES: dict[str, list[str] | None] = {"w0": None, "w1": ["a"], "w2": ["a", "b"]}
@@ -54,7 +56,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def open(self, tasks: list[dict[str, Any]], want: int) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="baton-machine-")
         self.clock = FakeClock()
-        self.dispatcher = Dispatcher(Path(self.folder.name), self.clock)
+        self.dispatcher = Dispatcher(self.store(), self.clock)
         self.builder = Builder(self.dispatcher)
         self.model = Model(self.clock.lease(), self.clock.wall())
         self.given: list[Grant] = []
@@ -62,6 +64,10 @@ class LeaseMachine(RuleBasedStateMachine):
         for fields in tasks:
             self.submit(fields)
         self.claim("w0", want)
+
+    def store(self) -> Store:
+        """An empty database."""
+        return SQLiteStore(Path(self.folder.name))
 
     def say(self, worker: str, **parts: Any) -> ExchangeAnswer:
         self.model.heard[worker] = self.model.now
@@ -282,5 +288,23 @@ def _names(answer: ExchangeAnswer) -> tuple[list[tuple[int, int]], list[tuple[in
     return lost, [(item.task_id, item.attempt) for item in answer.cancel]
 
 
+class LeaseMachineOnPostgreSQL(LeaseMachine):
+    server: ClassVar[tuple[str, str]]
+
+    def store(self) -> Store:
+        return PostgreSQLStore(*self.server)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.dispatcher.store.drop()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def machine_server(postgres: tuple[str, str]) -> None:
+    LeaseMachineOnPostgreSQL.server = postgres
+
+
 TestLeaseMachine = LeaseMachine.TestCase
 TestLeaseMachine.settings = settings(max_examples=300, stateful_step_count=25)
+TestLeaseMachineOnPostgreSQL = pytest.mark.usefixtures("machine_server")(LeaseMachineOnPostgreSQL.TestCase)
+TestLeaseMachineOnPostgreSQL.settings = settings(max_examples=40, stateful_step_count=25)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from analysis.cluster import Cluster, cluster
-from tests.support.invariants import check_invariants
+from tests.support.stores import Store
 
 
 @pytest.fixture
-def baton(tmp_path: Path) -> Iterator[Cluster]:
+def baton(store: Store, tmp_path: Path) -> Iterator[Cluster]:
     """A running dispatcher; workers are the test's own."""
-    with cluster(tmp_path) as running:
+    with cluster(tmp_path, DATABASE_URL=store.url) as running:
         yield running
-    check_invariants(running.database)
+    store.check()

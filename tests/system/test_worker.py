@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from analysis.cluster import Cluster, cluster
-from tests.support.invariants import check_invariants
+from tests.support.stores import Store
 from tests.system.support import running, submit
 
 ODD = str(Path(__file__).parent.parent / "support" / "odd_tasks.py")
@@ -18,10 +18,10 @@ LIMIT_SECONDS = 20.0
 
 
 @pytest.fixture
-def odd_baton(tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(tmp_path, TASK_MODULES=ODD) as made:
+def odd_baton(store: Store, tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(tmp_path, TASK_MODULES=ODD, DATABASE_URL=store.url) as made:
         yield made
-    check_invariants(made.database)
+    store.check()
 
 
 def test_nothing_of_a_task_outlives_its_killed_worker(odd_baton: Cluster, tmp_path: Path) -> None:
