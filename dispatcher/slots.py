@@ -43,7 +43,8 @@ class Timetable(NamedTuple):
             step += 1
 
     def _crons(self, moment: float) -> Iterator[float]:
-        start = datetime.fromtimestamp(moment, ZoneInfo(self.timezone))
+        # Cut, never rounded: a moment just before a slot must not become the slot.
+        start = datetime.fromtimestamp(math.floor(moment), ZoneInfo(self.timezone))
         last = moment
         for slot in (found.timestamp() for found in CronSim(self.cron or "", start)):
             # In the hour that comes twice cronsim looks from its first coming: skip what lies behind.

@@ -25,7 +25,7 @@ def test_an_exchange_answers_with_everything_a_worker_needs(api: Api) -> None:
     assert len(task.pop("lease_id")) >= 22
     assert task == {
         "task_id": 1, "attempt": 1, "lease_seconds": 100.0, "type": "prime", "payload": {"limit": 10},
-        "timeout_seconds": 5.0, "checkpoint": None,
+        "timeout_seconds": 5.0, "checkpoint": None, "parents": {},
     }  # fmt: skip
 
 

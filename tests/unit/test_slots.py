@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from itertools import takewhile
 from zoneinfo import ZoneInfo
@@ -44,6 +45,12 @@ def test_within_the_second_coming_of_an_hour_its_first_is_not_forgotten() -> Non
     within = datetime(2026, 10, 25, 1, 0, tzinfo=UTC).timestamp()
 
     assert local(cron("30 2 * * *").due(within - DAY / 2, within, 5)[0]) == ["25 02:30+0200"]
+
+
+def test_just_before_a_slot_it_is_still_to_come() -> None:
+    slot = cron("30 2 * * *").next(SPRING) or 0.0
+
+    assert cron("30 2 * * *").due(math.nextafter(slot, 0.0), slot, 1) == ([slot], False)
 
 
 @pytest.mark.parametrize(("start", "hours"), [(SPRING, 23), (AUTUMN, 25)])
