@@ -32,7 +32,7 @@ from rich.table import Table
 from shared import errors
 from shared.client import DispatcherClient
 from shared.follow import Follower
-from shared.protocol import Submission
+from shared.protocol import DEFAULT_QUEUE, Submission
 from shared.settings import load_or_exit
 
 BARS_MAX = 12  # running tasks shown at once: what fits a small terminal
@@ -48,6 +48,12 @@ FAILED, USAGE, UNREACHABLE, REFUSED, TIMED_OUT = 1, 2, 4, 5, 124
 @click.argument("algorithm", type=click.Choice(["sieve", "trial_division"]), required=False)
 @click.option("--type", "type_", metavar="T", help="Submit tasks of this type instead of prime.")
 @click.option("--payload", metavar="JSON", help="Their payload, for example '{\"seconds\": 3}'.")
+@click.option("--priority", type=click.IntRange(-32768, 32767), default=0, metavar="N", help="Higher goes first.")
+@click.option("--delay", type=click.FloatRange(0), metavar="S", help="Do not start within S seconds.")
+@click.option("--retries", type=click.IntRange(0, 1000), metavar="N", help="Try again so often after failures.")
+@click.option("--queue", default=DEFAULT_QUEUE, metavar="Q", help="For workers that serve this queue.")
+@click.option("--unique-key", metavar="K", help="No second task while one with this key lives.")
+@click.option("--tag", "tags", multiple=True, metavar="T", help="A label; may be given several times.")
 @click.option("--wait", is_flag=True, help="Show progress until all have ended, then the results.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Wait at most S seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
@@ -58,13 +64,23 @@ def add_task(
     algorithm: str | None,
     type_: str | None,
     payload: str | None,
+    priority: int,
+    delay: float | None,
+    retries: int | None,
+    queue: str,
+    unique_key: str | None,
+    tags: tuple[str, ...],
     wait: bool,
     timeout: float | None,
     as_json: bool,
     url: str | None,
 ) -> None:
     """Submit COUNT tasks: the primes up to LIMIT by ALGORITHM (sieve or trial_division), or any --type."""
+    if unique_key is not None and count > 1:
+        raise click.UsageError("with --unique-key COUNT is 1: of several tasks only one could live")
     submission = _submission(limit, algorithm, type_, payload)
+    submission.priority, submission.delay_seconds, submission.max_retries = priority, delay, retries
+    submission.queue, submission.unique_key, submission.tags = queue, unique_key, list(tags) or None
     client = DispatcherClient(url or load_or_exit().dispatcher_urls)
     screen = Console(stderr=as_json)
     with _exit_codes():

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from dispatcher.database import Database
+from dispatcher.lanes import Served
 from dispatcher.ledger import Ledger
 from dispatcher.monitor import Monitor
 from dispatcher.operation import Again, Run
@@ -79,7 +80,7 @@ class GroupedDatabase(Database):
         return super().write(run)
 
     def write_and_wait(
-        self, run: Run, again: Again, wait_seconds: float, types: frozenset[str] | None
+        self, run: Run, again: Again, wait_seconds: float, lanes: Served | None
     ) -> tuple[Any, bool]:
         """As `write`; nobody waits here, who finds nothing asks again later."""
 

@@ -10,7 +10,7 @@ from dispatcher import wire
 from dispatcher.ledger import Ledger
 from dispatcher.monitor import Monitor
 from dispatcher.records import Records
-from dispatcher.routes import flows, leases, schedules, system, tasks, workers
+from dispatcher.routes import flows, history, leases, limits, schedules, system, tasks, workers
 from shared import errors
 from shared.log import Log
 from shared.protocol import REQUEST_BYTES_MAX
@@ -27,6 +27,8 @@ def create_app(ledger: Ledger, records: Records, monitor: Monitor, log: Log) -> 
     app.register_blueprint(schedules.blueprint(ledger))
     app.register_blueprint(leases.blueprint(ledger))
     app.register_blueprint(workers.blueprint(ledger, records))
+    app.register_blueprint(limits.blueprint(ledger, records))
+    app.register_blueprint(history.blueprint(records))
     app.register_blueprint(system.blueprint(ledger, records, monitor))
     app.register_error_handler(errors.BatonError, wire.refusal)
     app.register_error_handler(HTTPException, _http_error)

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dispatcher import checks, kin
-from dispatcher.transaction import Transaction, by_type
+from dispatcher.transaction import Transaction, grouped
 from shared import backoff
 from shared.backoff import Backoff
 from shared.lifecycle import ENDED, Outcome, TaskStatus
-from shared.protocol import CheckpointBody, Refusal, Result
+from shared.protocol import KEY_CHARS_MAX, CheckpointBody, Refusal, Result
 
 _encode = msgspec.json.Encoder().encode
 _EVENT = {Outcome.FAILED: "fail", Outcome.CRASHED: "crash", Outcome.RECLAIMED: "reclaim"}
@@ -28,7 +28,7 @@ class Held(NamedTuple):
     task_id: int
     attempt: int
     lease_id: str
-    type: str
+    lane: str
     worker_key: int
     started_at: float
     failures: int
@@ -43,6 +43,7 @@ class Held(NamedTuple):
     resumed_seconds: float | None
     checkpoint_seq: int | None
     saved_seconds: float | None
+    limit_key: str | None
     flow_id: int | None
     kin: int | None
 
@@ -115,12 +116,12 @@ def end(
         error=error,
     )
     if status in ENDED:
-        tx.record_error(task_id=held.task_id, attempt=held.attempt, error=error)
+        tx.record_error(task_id=[held.task_id], attempt=held.attempt, error=error, error_type=_type_of(error))
     if run_at is not None:
         tx.due(run_at)
     tx.work["saved"] += held.saved_here
     tx.work["lost"] += lost
-    tx.moved(held.type, TaskStatus.IN_PROGRESS, status, [held.task_id])
+    tx.moved(held.lane, TaskStatus.IN_PROGRESS, status, [held.task_id], held.limit_key)
     if outcome in _EVENT:
         facts = {"task_id": held.task_id, "attempt": held.attempt, "next": str(status), "worker": worker}
         tx.log(_EVENT[outcome], **facts, reason=_message(error))
@@ -138,6 +139,13 @@ def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds
     return max(0.0, min(heard_at + unheard_seconds, tx.now) - held.started_at)
 
 
+def _type_of(error: bytes | None) -> str | None:
+    """What dead letters are found by: the error's type, if it is a name."""
+    body = msgspec.json.decode(error or b"null")
+    name = body.get("type") if isinstance(body, dict) else None
+    return name if isinstance(name, str) and 0 < len(name) <= KEY_CHARS_MAX and "\0" not in name else None
+
+
 def _message(error: bytes | None) -> str:
     body = msgspec.json.decode(error or b"null")
     return str(body.get("message", body)) if isinstance(body, dict) else str(body)
@@ -152,6 +160,7 @@ class Reports:
         self.completed: list[Result] = []  # each grant once …
         self.repeated: list[Result] = []  # … and what came again of it
         self.others: list[Result] = []
+        self.logged: list[Result] = []  # those that bring log lines
         seen: set[tuple[int, int]] = set()
         for report in results:
             refusal = checks.result(report)
@@ -160,6 +169,8 @@ class Reports:
                 continue
             if report.checkpoint is not None:
                 self.checkpoints.append((report, report.checkpoint))
+            if report.log:
+                self.logged.append(report)
             if report.outcome != "completed":
                 self.others.append(report)
             elif (report.task_id, report.attempt) in seen:
@@ -187,9 +198,9 @@ def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
     if remembered:
         tx.drop_checkpoint(task_id=remembered)
     tx.work["useful"] += sum(row[3] or 0.0 for row in ended) + sum(row[3] for row in winners)
-    for type, those in by_type((row[2], row[0]) for row in ended).items():
-        tx.moved(type, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
-    relatives = [kin.Relative(row[0], *row[5:]) for row in ended if row[5] is not None or row[6] is not None]
+    for (lane, limit_key), those in grouped(((row[2], row[5]), row[0]) for row in ended).items():
+        tx.moved(lane, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those, limit_key)
+    relatives = [kin.Relative(row[0], *row[6:]) for row in ended if row[6] is not None or row[7] is not None]
     if relatives:
         kin.ended(tx, relatives, TaskStatus.COMPLETED)
     return won

@@ -6,10 +6,9 @@ rest of its message stands; those checks return the error, or None.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,23 +31,34 @@ _YEARS_10 = 10 * 365 * 86400.0
 _SECONDS_MAX = 1e10  # of work in one report: over three hundred years is a broken clock
 
 
-def submissions(given: Sequence[Submission], now: float, batch: bool) -> list[float | None]:
-    """Check each submission; returns when each is to run (Unix seconds, None: at once)."""
-    run_ats: list[float | None] = []
+class Times(NamedTuple):
+    """When a submission is to run and until when it may start: Unix seconds; None: at once, for ever."""
+
+    run_at: float | None
+    deadline_at: float | None
+
+
+_ANY_TIME = Times(None, None)
+
+
+def submissions(given: Sequence[Submission], now: float, batch: bool) -> list[Times]:
+    """Check each submission; returns its times."""
+    times: list[Times] = []
     for index, submission in enumerate(given):
+        where = f"tasks[{index}]." if batch else ""
         body = bytes(submission.payload)
         if body != _EMPTY:
-            payload(submission.payload, f"tasks[{index}].payload" if batch else "payload")
-        if submission.delay_seconds is None and submission.run_at is None:
-            run_ats.append(None)
+            payload(submission.payload, f"{where}payload")
+        if submission.delay_seconds is None and submission.run_at is None and submission.deadline is None:
+            times.append(_ANY_TIME)
         else:
-            run_ats.append(_run_at(submission, now, f"tasks[{index}]." if batch else ""))
-    return run_ats
+            times.append(Times(_run_at(submission, now, where), _deadline_at(submission, now, where)))
+    return times
 
 
-def _run_at(submission: Submission, now: float, where: str) -> float:
+def _run_at(submission: Submission, now: float, where: str) -> float | None:
     if submission.run_at is None:
-        return now + (submission.delay_seconds or 0.0)
+        return None if submission.delay_seconds is None else now + submission.delay_seconds
     if submission.delay_seconds is not None:
         raise errors.Invalid(
             f"{where}run_at and {where}delay_seconds are both set; give one", field=f"{where}run_at"
@@ -59,20 +69,24 @@ def _run_at(submission: Submission, now: float, where: str) -> float:
     return seconds
 
 
+def _deadline_at(submission: Submission, now: float, where: str) -> float | None:
+    return None if submission.deadline is None else moment(submission.deadline, f"{where}deadline")
+
+
 def moment(text: str, field: str) -> float:
-    """A time of a client's message, in Unix seconds (far out of reach: infinite)."""
+    """ISO 8601 with a zone as Unix seconds; raises Invalid. Beyond what can be told: a very late one."""
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
+        moment = None
+    if moment is None or moment.tzinfo is None:
         raise errors.Invalid(
             f"{field} is {text!r}; expected ISO 8601 with a zone, for example 2026-01-31T12:00:00Z", field=field
         )
     try:
-        return found.timestamp()
+        return moment.timestamp()
     except (OverflowError, ValueError):
-        return math.inf
+        return 253402300799.0  # the last second of the year 9999
 
 
 def payload(raw: msgspec.Raw, field: str) -> bytes:
@@ -107,9 +121,14 @@ def worker_message(message: Exchange) -> None:
     """Cut what may be cut, and forget progress that makes no sense: neither is worth a refusal."""
     for entry in message.holding or ():
         if entry.message is not None:
-            entry.message = entry.message[:MESSAGE_CHARS_MAX]
+            entry.message = text(entry.message, MESSAGE_CHARS_MAX)
         if entry.progress is not None and not 0 <= entry.progress <= 1:
             entry.progress = None
+
+
+def text(words: str, limit: int) -> str:
+    """What of a worker's words is kept: so many characters, and no NUL, which PostgreSQL cannot hold."""
+    return words.replace("\0", "")[:limit]
 
 
 def checkpoint(report: Checkpoint | CheckpointBody) -> errors.Refused | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
 from typing import Protocol
 
 # The monitor reads the clock several times a second. A longer gap means that this process did not
@@ -105,11 +104,3 @@ class ServerClock:
     def grace(self) -> None:
         """Begin a new time of grace."""
         self._judging_from = time.monotonic() + self._grace_seconds
-
-
-def iso(seconds: float | None) -> str | None:
-    """A time as answers show it: ISO 8601, UTC, milliseconds."""
-    if seconds is None:
-        return None
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

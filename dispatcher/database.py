@@ -20,6 +20,7 @@ from typing import Any
 
 from dispatcher.clock import Clock
 from dispatcher.engine import Engine
+from dispatcher.lanes import Served
 from dispatcher.operation import Again, Group, Operation, Run
 from dispatcher.transaction import Transaction
 from shared import errors
@@ -73,14 +74,14 @@ class Database:
         return operation.result()
 
     def write_and_wait(
-        self, run: Run, again: Again, wait_seconds: float, types: frozenset[str] | None
+        self, run: Run, again: Again, wait_seconds: float, lanes: Served | None
     ) -> tuple[Any, bool]:
-        """As `write`, then `again(tx, answer)`; while that says False, wait for new tasks of `types`.
+        """As `write`, then `again(tx, answer)`; while that says False, wait for new tasks of `lanes`.
 
         Returns the answer and whether it could wait (False: too many do, come back later).
         """
         room = wait_seconds > 0 and not self._stopping and self._room.acquire(blocking=False)
-        operation = Operation(run, again, wait_seconds if room else 0.0, types)
+        operation = Operation(run, again, wait_seconds if room else 0.0, lanes)
         try:
             self._enqueue(operation)
             if not operation.done.wait(wait_seconds if room else None):
@@ -127,9 +128,9 @@ class Database:
             nobody = not self._parked
         if not nobody:
             with self.read() as tx:
-                types = [type for (type,) in tx.pending_types()]
-            if types:
-                self.write(lambda tx: tx.arrivals.update(types))
+                lanes = [lane for (lane,) in tx.pending_lanes()]
+            if lanes:
+                self.write(lambda tx: tx.arrivals.update(lanes))
 
     def release_waiters(self) -> None:
         """Answer everything that waits, emptily: the dispatcher stops."""
@@ -278,8 +279,8 @@ class Database:
             tried.add(operation)
             self._attempt(operation, begin(), group)
             if operation not in group.waiting:
-                for (type, _), n in group.effects[-1].counts.items():
-                    arrivals[type] -= max(0, n)
+                for (lane, _), n in group.effects[-1].counts.items():
+                    arrivals[lane] -= max(0, n)
                 arrivals = +arrivals
         return arrivals
 

@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from dispatcher import graph
 from dispatcher import submissions as storage
+from dispatcher.checks import Times
 from dispatcher.transaction import Transaction, encoded
 from shared.flows import FlowTask
 from shared.lifecycle import TaskStatus
@@ -30,7 +31,7 @@ def widen(tx: Transaction, fork_id: int) -> None:
     found = tx.fan_out(fork_id=fork_id)
     if found is None:
         return  # its parts are there already
-    join_id, source_id, run_at, body = found
+    join_id, source_id, run_at, deadline_at, body = found
     task = _task.decode(body)
     payloads = _payloads(task, tx.result_of(task_id=source_id))
     if not payloads:
@@ -38,12 +39,9 @@ def widen(tx: Transaction, fork_id: int) -> None:
     flow_id, _, _, position, *_ = tx.node(node_id=fork_id)
     relatives = storage.HAS_PARENTS | storage.HAS_CHILDREN
     place = storage.Place(flow_id, relatives, blocked=True)  # until its fork has ended, in a moment
-    ids, _ = storage.store(
-        tx,
-        [graph.single(task, payload) for payload in payloads],
-        [run_at] * len(payloads),
-        [place] * len(payloads),
-    )
+    tasks = [graph.single(task, payload) for payload in payloads]
+    times = [Times(run_at, deadline_at)] * len(payloads)
+    ids = storage.store(tx, tasks, times, [place] * len(payloads)).ids
     tx.in_flow(flow_id, None, TaskStatus.BLOCKED, len(ids) - 1)  # they stand for their join from now on
     tx.widen(node_id=join_id, n=len(ids))
     add_parts(tx, task, flow_id, position, ids, fork_id, join_id)

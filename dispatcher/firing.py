@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dispatcher import flows, recipes
-from dispatcher.clock import iso
 from dispatcher.recipes import Make
 from dispatcher.slots import Timetable
 from dispatcher.transaction import Transaction
+from dispatcher.views import iso
 from shared import errors
 from shared.lifecycle import ENDED
 

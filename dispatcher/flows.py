@@ -7,20 +7,22 @@ A flow has no status of its own: it follows from the counts of its tasks.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from dispatcher import attempts, checks, fanout, graph, kin
+from dispatcher import attempts, checks, fanout, graph, kin, second_life
 from dispatcher import submissions as storage
-from dispatcher.clock import iso
+from dispatcher.checks import Times
 from dispatcher.database import Database
 from dispatcher.graph import Node
+from dispatcher.operation import Run
 from dispatcher.registry import Registry
 from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
 from dispatcher.transaction import Transaction, encoded
+from dispatcher.views import iso
 from shared import errors
 from shared.flows import FlowFilter, FlowStatus, FlowSubmission, FlowTaskView, FlowView
 from shared.lifecycle import Outcome, TaskStatus
@@ -33,9 +35,11 @@ _encode = msgspec.json.Encoder().encode
 class Flows:
     """The verbs of flows, each one transaction, and the questions about them."""
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(self, database: Database, registry: Registry, write: Callable[[Run], Any]) -> None:
+        """`write`: Ledger._write, which sees to limits as well."""
         self._database = database
         self._registry = registry
+        self._write = write
 
     def submit(
         self, flow: FlowSubmission, fields: Mapping[str, str]
@@ -44,14 +48,14 @@ class Flows:
 
         `fields`: where the parents of a key were written. Raises Invalid or TooLarge naming field or path.
         """
-        run_ats = checks.submissions(flow.tasks, self._database.clock.wall(), True)
+        times = checks.submissions(flow.tasks, self._database.clock.wall(), True)
         nodes = graph.plan(flow, fields)
 
         def run(tx: Transaction) -> tuple[int, dict[str, int | None], str | None]:
             warning = self._registry.unknown_types_warning(tx, {task.type for task in flow.tasks})
-            return *store(tx, flow.name, nodes, run_ats), warning
+            return *store(tx, flow.name, nodes, times), warning
 
-        result: tuple[int, dict[str, int | None], str | None] = self._database.write(run)
+        result: tuple[int, dict[str, int | None], str | None] = self._write(run)
         return result
 
     def cancel(self, flow_id: int) -> None:
@@ -66,7 +70,7 @@ class Flows:
             _cancel(tx, flow_id)
             tx.log("cancel_flow", flow_id=flow_id)
 
-        self._database.write(run)
+        self._write(run)
 
     def revive(self, flow_id: int) -> None:
         """Give what failed or was cancelled in a flow a second life, and nothing else. NotFound, Conflict."""
@@ -80,7 +84,7 @@ class Flows:
                 )
             tx.log("revive_flow", flow_id=flow_id)
 
-        self._database.write(run)
+        self._write(run)
 
     def show(self, flow_id: int) -> FlowView:
         """A flow with its tasks, in the order in which they were given. NotFound."""
@@ -101,23 +105,21 @@ class Flows:
 
 
 def store(
-    tx: Transaction, name: str | None, nodes: Sequence[Node], run_ats: Sequence[float | None]
+    tx: Transaction, name: str | None, nodes: Sequence[Node], times: Sequence[Times]
 ) -> tuple[int, dict[str, int | None]]:
     """Store a flow that graph.plan has found right; returns its id and the ids of its tasks by key."""
     flow_id: int = tx.add_flow(name=name, now=tx.now)
-    return flow_id, _Storing(tx, flow_id, nodes, run_ats).task_ids()
+    return flow_id, _Storing(tx, flow_id, nodes, times).task_ids()
 
 
 class _Storing:
     """A flow on its way into the database: first the tasks, then, with their ids, nodes and edges."""
 
-    def __init__(
-        self, tx: Transaction, flow_id: int, nodes: Sequence[Node], run_ats: Sequence[float | None]
-    ) -> None:
+    def __init__(self, tx: Transaction, flow_id: int, nodes: Sequence[Node], times: Sequence[Times]) -> None:
         self.tx = tx
         self.flow_id = flow_id
         self.nodes = nodes
-        self.run_ats = run_ats
+        self.times = times
         self.with_children = {parent for node in nodes for parent in node.parents}
         self.ids = self._store_tasks()
         self.forks, self.joins = self._name_forks_and_joins()
@@ -139,8 +141,8 @@ class _Storing:
 
     def _store_tasks(self) -> list[list[int]]:
         """Returns the ids of the tasks of each node: one, or as many as a fan-out has parts."""
-        tasks, run_ats, places, sizes = [], [], [], []
-        for node, run_at in zip(self.nodes, self.run_ats, strict=True):
+        tasks, times, places, sizes = [], [], [], []
+        for node, when in zip(self.nodes, self.times, strict=True):
             made = [node.task]
             if node.task.map is not None:
                 made = [graph.single(node.task, payload) for payload in node.payloads or ()]
@@ -148,10 +150,13 @@ class _Storing:
             relatives |= HAS_PARENTS * bool(node.parents)
             place = Place(self.flow_id, relatives or None, blocked=bool(node.parents))
             tasks += made
-            run_ats += [run_at] * len(made)
+            times += [when] * len(made)
             places += [place] * len(made)
             sizes.append(len(made))
-        ids = iter(storage.store(self.tx, tasks, run_ats, places)[0])
+        stored = storage.store(self.tx, tasks, times, places)
+        if stored.existing or len(set(stored.ids)) < len(stored.ids):
+            raise errors.Conflict("a unique_key of the flow is taken, by a live task or twice in the flow itself")
+        ids = iter(stored.ids)
         return [[next(ids) for _ in range(size)] for size in sizes]
 
     def _name_forks_and_joins(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -200,7 +205,7 @@ class _Storing:
                         fork_id=fork,
                         join_id=known[node.key],
                         source_id=known[node.source.result_of],
-                        run_at=self.run_ats[position],
+                        **self.times[position]._asdict(),
                         task=_encode(node.task),
                     )
         if rows:
@@ -225,14 +230,15 @@ def _cancel(tx: Transaction, flow_id: int) -> None:
             tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
     tx.sweep_flow(flow_id=flow_id)  # first, so that no end below reaches a child within the flow
     waited: list[kin.Relative] = []
-    for task_id, type, status, attempt, lease_id, relatives in tx.flow_tasks(flow_id=flow_id, ended=0).fetchall():
+    live = tx.flow_tasks(flow_id=flow_id, ended=0).fetchall()
+    for task_id, lane, status, attempt, lease_id, relatives, limit_key, _ in live:
         if status == TaskStatus.IN_PROGRESS:
             held = attempts.held(tx, task_id, attempt, lease_id)
             attempts.end(tx, held, Outcome.CANCELLED, TaskStatus.CANCELLED, error=CANCELLED)
         else:
             tx.cancel(task_id=task_id, now=tx.now)
-            tx.moved(type, TaskStatus(status), TaskStatus.CANCELLED, [task_id])
-            tx.record_error(task_id=task_id, attempt=attempt, error=CANCELLED)
+            tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
+            tx.record_error(task_id=[task_id], attempt=attempt, error=CANCELLED, error_type="Cancelled")
             waited.append(kin.Relative(task_id, flow_id, relatives))
     kin.ended(tx, waited, TaskStatus.CANCELLED)
 
@@ -245,11 +251,12 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
     for _, status, counted in forks_and_joins:
         if counted:
             tx.in_flow(flow_id, TaskStatus(status), TaskStatus.BLOCKED)
-    for task_id, type, status, *_ in tasks:
-        tx.revive(task_id=task_id)
+    for task_id, lane, status, _, _, _, limit_key, unique_key in tasks:
+        second_life.check_key(tx, task_id, unique_key)
+        tx.revive(task_id=task_id, now=tx.now)
         tx.block(task_id=task_id)
         tx.drop_result(task_id=task_id)
-        tx.moved(type, TaskStatus(status), TaskStatus.BLOCKED, [task_id])
+        tx.moved(lane, TaskStatus(status), TaskStatus.BLOCKED, [task_id], limit_key)
         tx.in_flow(flow_id, TaskStatus(status), TaskStatus.BLOCKED)
     if not tasks and not forks_and_joins:
         return False

@@ -87,6 +87,9 @@ def _keys(tasks: Sequence[FlowTask]) -> dict[str, FlowTask]:
 
 
 def _fan_out(node: Node, fan: FanOut, keys: Mapping[str, FlowTask], where: str) -> None:
+    if node.task.unique_key is not None:
+        field = f"{where}.unique_key"
+        raise errors.Invalid(f"{field}: the parts of a fan-out would share it", field=field)
     if not isinstance(fan.over, ResultOf):
         node.payloads = parts(node.task.payload, fan.item_name, fan.over, where)
         return

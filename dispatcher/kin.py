@@ -14,8 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 from dispatcher import fanout
-from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
-from dispatcher.transaction import Transaction, by_type, encoded
+from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place, Submitted
+from dispatcher.transaction import Transaction, encoded, grouped
 from shared import errors
 from shared.flows import EDGES_MAX
 from shared.lifecycle import ENDED, TaskStatus
@@ -72,13 +72,11 @@ def unblock(tx: Transaction, nodes: Sequence[tuple[int, str]]) -> list[End]:
     """Nodes (id, kind) that wait for nobody any more: tasks may run, forks open, joins end."""
     tasks = [node_id for node_id, kind in nodes if kind == "task"]
     rows = tx.unblock(node_ids=encoded(tasks), now=tx.now).fetchall() if tasks else []
-    for status, chosen in (
-        (TaskStatus.PENDING, [row for row in rows if row[2] is None]),
-        (TaskStatus.SCHEDULED, [row for row in rows if row[2] is not None]),
-    ):
-        for type, ids in by_type((row[0], row[1]) for row in chosen).items():
-            tx.moved(type, TaskStatus.BLOCKED, status, ids)
-    waits = [run_at for _, _, run_at in rows if run_at is not None]
+    for (lane, status, limit_key), ids in grouped(
+        ((row[0], TaskStatus.PENDING if row[2] is None else TaskStatus.SCHEDULED, row[3]), row[1]) for row in rows
+    ).items():
+        tx.moved(lane, TaskStatus.BLOCKED, status, ids, limit_key)
+    waits = [run_at for _, _, run_at, _ in rows if run_at is not None]
     if waits:
         tx.due(min(waits))
     ends: list[End] = []
@@ -130,7 +128,7 @@ def sweep(tx: Transaction, failed: End) -> list[End]:
     how = "failed" if failed.status is TaskStatus.FAILED else "was cancelled"
     message = f"task {failed.cause}, which this one depends on, {how}"
     error = _encode({"type": "ParentFailed", "message": message, "task_id": failed.cause})
-    childless = cancel_blocked(tx, tasks, error)
+    childless = cancel_blocked(tx, tasks, error, "ParentFailed")
     return [
         End(node_id, TaskStatus.CANCELLED, failed.cause, swept=True)
         for node_id, _ in swept
@@ -138,23 +136,26 @@ def sweep(tx: Transaction, failed: End) -> list[End]:
     ]
 
 
-def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes) -> set[int]:
+def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes, error_type: str) -> set[int]:
     """End blocked tasks, all with the same error; returns those of them that have no children."""
     rows = tx.cancel_blocked(node_ids=encoded(task_ids), now=tx.now).fetchall() if task_ids else []
-    tx.record_errors(rows=encoded([(row[0], row[2]) for row in rows]), error=error)
-    for _, _, _, flow_id, _ in rows:
+    if rows:
+        ids, attempts = [row[0] for row in rows], [row[2] for row in rows]
+        tx.record_error(task_id=ids, attempt=attempts, error=error, error_type=error_type)
+    for _, _, _, flow_id, *_ in rows:
         tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
-    for type, ids in by_type((row[1], row[0]) for row in rows).items():
-        tx.moved(type, TaskStatus.BLOCKED, TaskStatus.CANCELLED, ids)
+    for (lane, limit_key), those in grouped(((row[1], row[5]), row[0]) for row in rows).items():
+        tx.moved(lane, TaskStatus.BLOCKED, TaskStatus.CANCELLED, those, limit_key)
     return {row[0] for row in rows if not (row[4] or 0) & HAS_CHILDREN}
 
 
-def cancelled(tx: Transaction, task_id: int) -> None:
-    """A task that waited was cancelled on request; if it was blocked, it waits for its parents no more."""
-    found = tx.relatives(task_id=task_id)
-    if found is not None:
-        tx.sweep(node_ids=encoded([task_id])).fetchall()
-        ended(tx, [Relative(task_id, *found)], TaskStatus.CANCELLED)
+def departed(tx: Transaction, task_ids: Iterable[int], status: TaskStatus) -> None:
+    """Tasks ended without having run just now; if they were blocked, they wait for their parents no more."""
+    for task_id in task_ids:
+        found = tx.relatives(task_id=task_id)
+        if found is not None:
+            tx.sweep(node_ids=encoded([task_id])).fetchall()
+            ended(tx, [Relative(task_id, *found)], status)
 
 
 def revived(tx: Transaction, task_id: int, before: TaskStatus) -> TaskStatus:
@@ -215,9 +216,14 @@ class Ties:
         spoilt = (parent for parent in self.parents[index] if self._found[parent] in lost)
         return next(spoilt, None) if self._run_ifs[index] == "all_completed" else None
 
-    def tie(self, tx: Transaction, ids: Sequence[int], statuses: list[TaskStatus]) -> None:
-        """Store who waits for whom, once the tasks have `ids`; those that cannot run are cancelled at once."""
-        indexes = [index for index, parents in enumerate(self.parents) if parents]
+    def tie(self, tx: Transaction, submitted: Submitted) -> None:
+        """Store who waits for whom, once the tasks have ids; those that cannot run are cancelled at once."""
+        ids, statuses, existing, _ = submitted
+        # With a unique_key the same task may come twice: the first of its submissions made it.
+        first = {task_id: index for index, task_id in reversed(list(enumerate(ids)))}
+        indexes = [i for i in first.values() if self.parents[i] and ids[i] not in existing]
+        if not indexes:
+            return
         nodes = [(ids[i], "task", "", 0, self._run_ifs[i], self._waits(i), None, 0) for i in indexes]
         tx.add_nodes(flow_id=None, rows=encoded(nodes))
         edges = [(ids[i], parent, str(parent), n) for i in indexes for n, parent in enumerate(self.parents[i])]

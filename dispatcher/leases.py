@@ -2,36 +2,29 @@
 
 Every write on behalf of a grant is fenced by task_id, attempt and lease_id together with
 status = 'in-progress'; one that does not match changes nothing and the grant is reported lost.
-Their order within a message is in ledger.py, how an attempt ends and is recorded in attempts.py.
+Their order within a message is in ledger.py, how grants come about in claims.py, how an attempt ends
+and is recorded in attempts.py.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable, Sequence
-from heapq import merge
-from itertools import chain, islice
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 
-from dispatcher import attempts, checks, parents
+from dispatcher import attempts, checks, limits, logs
 from dispatcher.attempts import Held, Reports
 from dispatcher.registry import Registry, Worker
-from dispatcher.submissions import HAS_PARENTS
-from dispatcher.transaction import Transaction, by_type, rows
+from dispatcher.transaction import Transaction, rows
 from shared.lifecycle import Outcome, TaskStatus
 from shared.protocol import (
-    BODY_BYTES_MAX,
     CRASH_LIMIT_DEFAULT,
-    EMPTY_OBJECT,
     MAX_RETRIES_DEFAULT,
-    WANT_MAX,
+    AttemptLog,
     Checkpoint,
     CheckpointBody,
     ExchangeAnswer,
-    Grant,
-    GrantedCheckpoint,
     Holding,
     Refusal,
     Result,
@@ -39,23 +32,7 @@ from shared.protocol import (
 )
 from shared.settings import Settings
 
-ANSWER_BYTES = 8 * 1024 * 1024  # bodies in one claim's answer
 _encode = msgspec.json.Encoder().encode
-
-
-# A row of `claimable`: (-priority, task_id, attempt, alone, type, timeout_seconds, checkpoint_seq, payload, kin).
-# It sorts by itself into the order of claims, since a task_id comes only once.
-_Claimable = tuple[int, int, int, int, str, float | None, int | None, bytes | None, int | None]
-
-
-class Claim(NamedTuple):
-    """What one claim was granted: a lease over tasks, and where some of them resume from."""
-
-    lease_id: str
-    chosen: list[_Claimable]
-    resume_points: dict[int, tuple[Any, ...]]
-
-    children: list[int]  # those of them that have parents
 
 
 class Leases:
@@ -64,58 +41,6 @@ class Leases:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
-
-    def claim(self, tx: Transaction, worker: Worker, want: int) -> Claim | None:
-        """Grant the best eligible tasks, priority first, then the oldest; none to a worker that is gone.
-
-        A task that travels alone ends the batch: it is granted by itself or left for the next claim.
-        """
-        worker_key = self.registry.claimant(tx, worker)
-        if worker_key is None:
-            return None
-        want = min(want, WANT_MAX)
-        served = worker.info.types
-        waiting = {type for (type,) in tx.pending_types()} | tx.arrivals.keys()
-        types = [type for type in waiting if served is None or type in served]
-        queues = [tx.claimable(type=type, n=want) for type in types]
-        chosen = _travelling(islice(merge(*queues), want) if len(queues) > 1 else chain(*queues))
-        if not chosen:
-            return None
-        children = [candidate[1] for candidate in chosen if (candidate[8] or 0) & HAS_PARENTS]
-        if children:
-            chosen = chosen[: parents.fitting(tx, [candidate[1] for candidate in chosen], children, ANSWER_BYTES)]
-        ids = [candidate[1] for candidate in chosen]
-        lease_id = secrets.token_urlsafe(16)  # 128 random bits
-        tx.claim(
-            task_ids=_encode(ids).decode(),
-            alone=int(len(chosen) == 1),
-            worker_key=worker_key,
-            lease_id=lease_id,
-            lease_expires_at=tx.lease_now + self.settings.lease_seconds,
-            now=tx.now,
-        )
-        moved = by_type((c[4], c[1]) for c in chosen) if len(types) > 1 else {types[0]: ids}
-        for type, those in moved.items():
-            tx.moved(type, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those)
-        resumed = [candidate[1] for candidate in chosen if candidate[6] is not None]
-        return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, children)
-
-    def grants(self, claim: Claim) -> list[Grant]:
-        """What the worker gets of a claim that is stored; made outside the writer's thread."""
-        lease_id, seconds = claim.lease_id, self.settings.lease_seconds
-        return [
-            Grant(
-                task_id,
-                attempt + 1,
-                lease_id,
-                seconds,
-                type,
-                EMPTY_OBJECT if payload is None else msgspec.Raw(payload),
-                timeout_seconds,
-                None if checkpoint_seq is None else _resumed(claim.resume_points[task_id]),
-            )
-            for _, task_id, attempt, _, type, timeout_seconds, checkpoint_seq, payload, _ in claim.chosen
-        ]
 
     def renew(self, tx: Transaction, worker: Worker, holding: Sequence[Holding], answer: ExchangeAnswer) -> None:
         """Let the leases run on that a worker's complete list names; reclaim what two lists lacked."""
@@ -190,8 +115,13 @@ class Leases:
     def readopt(
         self, tx: Transaction, worker: Worker, task_id: int, attempt: int, lease_id: str, *, running: bool = False
     ) -> bool:
-        """A reclaimed grant goes on as if nothing had been, unless somebody claimed the task since."""
+        """A reclaimed grant goes on as if nothing had been, unless somebody claimed the task since.
+
+        Nor if its place under a limit has gone to another: then two of them would run.
+        """
         before = tx.task_state(task_id=task_id)
+        if before is None or not limits.may_readopt(tx, before[1], before[5]):
+            return False
         readopted = tx.readopt(
             task_id=task_id,
             attempt=attempt,
@@ -202,11 +132,11 @@ class Leases:
         )
         if readopted is None:
             return False
-        type, saved_here = readopted
+        lane, saved_here = readopted
         (lost,) = tx.forget_reclaim(task_id=task_id, attempt=attempt, lease_id=lease_id)
         tx.work["lost"] -= lost or 0
         tx.work["saved"] -= max(0.0, saved_here)
-        tx.moved(type, TaskStatus(before[0]), TaskStatus.IN_PROGRESS, [task_id])
+        tx.moved(lane, TaskStatus(before[0]), TaskStatus.IN_PROGRESS, [task_id], before[5])
         tx.log("readopt", task_id=task_id, attempt=attempt, worker=worker.name)
         return True
 
@@ -246,12 +176,22 @@ class Leases:
             tx.append_output(task_id=task_id, chunk_index=indexes, body=[bytes(chunk) for chunk in body.output])
         return True
 
+    def log(self, tx: Transaction, report: AttemptLog, answer: ExchangeAnswer) -> None:
+        """Keep new lines of an attempt that runs, the newest of them."""
+        if attempts.find(tx, report.task_id, report.attempt, report.lease_id) is None:
+            self._name_end(tx, report.task_id, report.attempt, report.lease_id, answer)
+        else:
+            logs.keep(tx, report.task_id, report.attempt, report.lines)
+
     # ------------------------------------------------------------------ how attempts end
 
     def end_attempts(self, tx: Transaction, reports: Reports, answer: ExchangeAnswer) -> None:
         """End the attempts of a message; the completed ones, often hundreds, go as one."""
         for report, checkpoint in reports.checkpoints:
             self._remember(tx, report.task_id, report.attempt, report.lease_id, checkpoint)
+        for report in reports.logged:
+            if attempts.find(tx, report.task_id, report.attempt, report.lease_id) is not None:
+                logs.keep(tx, report.task_id, report.attempt, report.log)
         for report in reports.others:
             held = attempts.find(tx, report.task_id, report.attempt, report.lease_id)
             if held is not None:
@@ -362,26 +302,3 @@ def _named(entry: Holding) -> Sequence[int]:
 def _runs(entry: Holding, task_id: int) -> bool:
     """Does the worker say that a process works on it now?"""
     return task_id in entry.running if isinstance(entry.running, list) else entry.running
-
-
-def _resumed(point: tuple[Any, ...]) -> GrantedCheckpoint:
-    seq, state, progress, elapsed_seconds, output_chunks = point
-    return GrantedCheckpoint(seq, msgspec.Raw(state), progress, elapsed_seconds, output_chunks)
-
-
-def _travelling(candidates: Iterable[_Claimable]) -> list[_Claimable]:
-    """As many of the candidates, in order, as may travel in one answer."""
-    chosen: list[_Claimable] = []
-    size = 0
-    for candidate in candidates:
-        _, _, _, alone, _, _, checkpoint_seq, payload, _ = candidate
-        if chosen and (alone or size > ANSWER_BYTES):
-            break
-        chosen.append(candidate)
-        if payload is not None:
-            size += len(payload)
-        if checkpoint_seq is not None:
-            size += BODY_BYTES_MAX  # its state may be as large
-        if alone:
-            break
-    return chosen

@@ -1,35 +1,43 @@
 """What may happen to a task, and under which guard: one method per verb, one transaction each.
 
-Verbs of clients and of the monitor are here, and `exchange`, the order of a worker's message; the
-verbs that a grant allows are in leases.py. How an attempt ends is in attempts.py, who the workers
-are in registry.py.
+Verbs of clients and of the monitor are here, and `exchange`, the order of a worker's message; claims
+are in claims.py, the verbs that a grant allows in leases.py. How an attempt ends is in attempts.py,
+who the workers are in registry.py. Limits and pauses are in limits.py, many tasks at once in dead_letters.py.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import msgspec
 
-from dispatcher import attempts, checks, kin, parents
+from dispatcher import attempts, checks, expiry, idempotency, kin, limits, parents, second_life
 from dispatcher import submissions as storage
+from dispatcher.claims import Claim, Claims
 from dispatcher.database import Database
+from dispatcher.dead_letters import DeadLetters
 from dispatcher.flows import Flows
+from dispatcher.idempotency import Answer, Repeatable
+from dispatcher.lanes import Served
 from dispatcher.leadership import Leadership
-from dispatcher.leases import Claim, Leases
+from dispatcher.leases import Leases
+from dispatcher.limits import Limits
+from dispatcher.operation import Run
 from dispatcher.profiles import Profiles
 from dispatcher.registry import Registry, Worker
 from dispatcher.schedules import Schedules
-from dispatcher.transaction import Transaction, by_type
+from dispatcher.submissions import Submitted
+from dispatcher.transaction import Transaction, grouped
 from shared import errors
 from shared.lifecycle import ENDED, Outcome, TaskStatus, WorkerState
 from shared.protocol import INTEGER_MAX, Exchange, ExchangeAnswer, Refusal, Revival, Submission
 from shared.settings import Settings
 
 BITE = 500  # rows in one transaction of a background duty: some ten milliseconds of the writer
-PRUNE_SECONDS = 0.1
+PRUNE_SECONDS = 0.02  # at a time: a task that falls due meanwhile does not wait for longer
+KEY_SECONDS = 86400.0  # how long the answer to a request with an Idempotency-Key is kept
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,39 +49,75 @@ class Ledger:
         self.settings = settings
         self.leadership = Leadership(database)
         self.registry = Registry(settings)
+        self.claims = Claims(settings, self.registry)
         self.leases = Leases(settings, self.registry)
-        self.flows = Flows(database, self.registry)
-        self.schedules = Schedules(database, self.registry)
+        self.limits = Limits(database)
+        self.dead_letters = DeadLetters(database)
+        self.flows = Flows(database, self.registry, self._write)
+        self.schedules = Schedules(database, self.registry, self._write, self._lead)
         self.profiles = profiles or Profiles()
+
+    def _write(self, run: Run, write: Callable[[Run], Any] | None = None) -> Any:
+        """As Database.write; what has become free under a limit goes to who waits for it."""
+        write = write or self.database.write
+
+        def settled(tx: Transaction) -> Any:
+            answer = run(tx)
+            self._settle(tx)
+            return answer
+
+        return write(settled)
+
+    def _lead(self, run: Run) -> Any:
+        """The same for duties of the monitor: of several dispatchers, only one carries them out."""
+        return self._write(run, self.leadership.write)
+
+    def _settle(self, tx: Transaction) -> None:
+        if tx.touched:
+            limits.settle(tx)
+        self.limits.wake_lanes(tx)
 
     # ------------------------------------------------------------------ clients
 
-    def submit(
-        self, submissions: Sequence[Submission], *, batch: bool = True
-    ) -> tuple[list[int], list[TaskStatus], str | None]:
-        """Store new tasks, all or none; returns ids and statuses in order, and a warning or None.
+    def submit(self, submissions: Sequence[Submission], *, batch: bool = True) -> Submitted:
+        """Store new tasks, all or none; one whose unique_key lives is the task that has it.
 
         Raises Invalid or TooLarge naming the field, with its index in a `batch`.
         """
-        run_ats = checks.submissions(submissions, self.database.clock.wall(), batch)
+        result: Submitted = self._write(self._submitting(submissions, batch))
+        return result
+
+    def submit_once(
+        self,
+        repeatable: Repeatable,
+        submissions: Sequence[Submission],
+        batch: bool,
+        answer: Callable[[Submitted], Answer],
+    ) -> Answer:
+        """As `submit`, but a request that comes again gets the `answer` of the first. Invalid: another body."""
+        store = self._submitting(submissions, batch)
+        final: Answer = self._write(lambda tx: idempotency.once(tx, repeatable, lambda: answer(store(tx))))
+        return final
+
+    def _submitting(self, submissions: Sequence[Submission], batch: bool) -> Callable[[Transaction], Submitted]:
+        times = checks.submissions(submissions, self.database.clock.wall(), batch)
         dependent = any(submission.depends_on for submission in submissions)
 
-        def run(tx: Transaction) -> tuple[list[int], list[TaskStatus], str | None]:
+        def run(tx: Transaction) -> Submitted:
             warning = self.registry.unknown_types_warning(tx, {s.type for s in submissions})
             ties = kin.Ties(tx, submissions, batch) if dependent else None
-            ids, statuses = storage.store(tx, submissions, run_ats, None if ties is None else ties.places)
+            made = storage.store(tx, submissions, times, None if ties is None else ties.places)
             if ties is not None:
-                ties.tie(tx, ids, statuses)
-            return ids, statuses, warning
+                ties.tie(tx, made)
+            return made._replace(warning=warning)
 
-        result: tuple[list[int], list[TaskStatus], str | None] = self.database.write(run)
-        return result
+        return run
 
     def cancel(self, task_id: int) -> None:
         """End a task because somebody asked. Its last checkpoint stays. NotFound, AlreadyEnded."""
 
         def run(tx: Transaction) -> None:
-            status, type, attempt, lease_id, _ = self._state(tx, task_id)
+            status, lane, attempt, lease_id, _, limit_key, *_ = self._state(tx, task_id)
             if status in ENDED:
                 raise errors.AlreadyEnded(f"task {task_id} has already ended: it is {status}", status=status)
             error = _encode({"type": "Cancelled", "message": "cancelled on request"})
@@ -82,40 +126,28 @@ class Ledger:
                 attempts.end(tx, held, Outcome.CANCELLED, TaskStatus.CANCELLED, error=error)
             else:
                 tx.cancel(task_id=task_id, now=tx.now)
-                tx.moved(type, TaskStatus(status), TaskStatus.CANCELLED, [task_id])
-                tx.record_error(task_id=task_id, attempt=attempt, error=error)
-                kin.cancelled(tx, task_id)
+                tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
+                tx.record_error(task_id=[task_id], attempt=attempt, error=error, error_type="Cancelled")
+                kin.departed(tx, [task_id], TaskStatus.CANCELLED)
             tx.log("cancel", task_id=task_id)
 
-        self.database.write(run)
+        self._write(run)
 
     def revive(self, task_id: int, revival: Revival) -> None:
         """Give a failed or cancelled task a second life. NotFound, Conflict, Invalid payload."""
         payload = None if revival.payload is msgspec.UNSET else checks.payload(revival.payload, "payload")
 
         def run(tx: Transaction) -> None:
-            status, type, *_ = self._state(tx, task_id)
-            if tx.revive(task_id=task_id) is None:
-                raise errors.Conflict(
-                    f"task {task_id} is {status}; only failed and cancelled tasks can be revived",
-                    status=status,
-                )
-            tx.drop_result(task_id=task_id)
-            if revival.from_scratch:
-                tx.restart(task_id=task_id)
-                tx.drop_checkpoint(task_id=[task_id])
-                tx.drop_output(task_id=[task_id])
+            self._state(tx, task_id)
+            second_life.revive(tx, task_id, revival.from_scratch)
             if payload is not None:
                 tx.drop_payload(task_id=[task_id])
                 tx.add_payload(task_id=[task_id], payload=payload)
-            target = kin.revived(tx, task_id, TaskStatus(status))
-            tx.moved(type, TaskStatus(status), target, [task_id])
-            tx.log("revive", task_id=task_id)
 
-        self.database.write(run)
+        self._write(run)
 
-    def _state(self, tx: Transaction, task_id: int) -> tuple[str, str, int, str, int]:
-        row: tuple[str, str, int, str, int] | None = tx.task_state(task_id=min(task_id, INTEGER_MAX))
+    def _state(self, tx: Transaction, task_id: int) -> tuple[Any, ...]:
+        row: tuple[Any, ...] | None = tx.task_state(task_id=min(task_id, INTEGER_MAX))
         if row is None:
             raise errors.NotFound(f"there is no task {task_id}")
         return row
@@ -131,35 +163,40 @@ class Ledger:
         checks.worker_message(message)
         worker = Worker(message.worker)
         reports = attempts.Reports(message.results)
+        served = Served(message.worker)
         claims: list[Claim] = []
         wait_seconds = min(message.wait_seconds, self.settings.long_poll_seconds) if message.want else 0.0
 
         def run(tx: Transaction) -> ExchangeAnswer:
             answer = ExchangeAnswer(heartbeat_seconds=self.settings.heartbeat_interval_seconds)
             answer.refused += [*refused, *reports.refused]
-            worker.key = self.registry.hear(tx, message.worker)
+            worker.key, answer.directive = self.registry.hear(tx, message.worker)
             if message.holding is not None:
                 self.leases.renew(tx, worker, message.holding, answer)
             for checkpoint in message.checkpoints:
                 self.leases.checkpoint(tx, checkpoint, answer)
+            for log in message.logs:
+                self.leases.log(tx, log, answer)
             if message.results:
                 self.leases.end_attempts(tx, reports, answer)
             if message.worker.state == "stopped":  # whatever is still held is given back, and counts nothing
                 self.leases.reclaim_all(tx, worker.key, worker.name, "its worker said goodbye", False)
+            self._settle(tx)
             return answer
 
         def again(tx: Transaction, answer: ExchangeAnswer) -> bool:
-            claim = self.leases.claim(tx, worker, message.want)
+            claim = self.claims.claim(tx, worker, served, message.want)
             claims[:] = [] if claim is None else [claim]
+            if tx.touched:
+                limits.settle(tx)
             return claim is not None
 
         if not message.want:
             quick: ExchangeAnswer = self.database.write(run)
             return quick
-        types = None if message.worker.types is None else frozenset(message.worker.types)
-        answer, waited = self.database.write_and_wait(run, again, wait_seconds, types)
+        answer, waited = self.database.write_and_wait(run, again, wait_seconds, served)
         final: ExchangeAnswer = answer
-        final.tasks = [grant for claim in claims for grant in self.leases.grants(claim)]
+        final.tasks = [grant for claim in claims for grant in self.claims.grants(claim)]
         children = [task_id for claim in claims for task_id in claim.children]
         if children:
             with self.database.read() as tx:
@@ -178,12 +215,28 @@ class Ledger:
             return due
 
         def run(tx: Transaction) -> float | None:
-            for type, ids in by_type(tx.promote(now=tx.now, n=BITE)).items():
-                tx.moved(type, TaskStatus.SCHEDULED, TaskStatus.PENDING, ids)
+            promoted = tx.promote(now=tx.now, n=BITE).fetchall()
+            for (lane, key), ids in grouped(((lane, key), task_id) for lane, task_id, key in promoted).items():
+                tx.moved(lane, TaskStatus.SCHEDULED, TaskStatus.PENDING, ids, key)
             following: float | None = tx.next_due()
             return following
 
-        following: float | None = self.leadership.write(run)
+        following: float | None = self._lead(run)
+        return following
+
+    def expire(self) -> float | None:
+        """End tasks whose deadline has passed; returns when the next one does (wall clock) or None."""
+        with self.database.read() as tx:
+            following: float | None = tx.next_deadline()
+        if following is None or following > self.database.clock.wall():
+            return following
+
+        def run(tx: Transaction) -> float | None:
+            expiry.expire(tx, tx.overdue(now=tx.now, n=BITE).fetchall())
+            following: float | None = tx.next_deadline()
+            return following
+
+        following = self._lead(run)
         return following
 
     def reclaim_silent(self) -> int:
@@ -194,7 +247,7 @@ class Ledger:
             suspects = tx.silent_workers(before=self._silent_before(tx)).fetchall()
         if not suspects:
             return 0
-        reclaimed: int = self.leadership.write(lambda tx: sum(self._lose(tx, suspect) for suspect in suspects))
+        reclaimed: int = self._lead(lambda tx: sum(self._lose(tx, suspect) for suspect in suspects))
         return reclaimed
 
     def _silent_before(self, tx: Transaction) -> float:
@@ -225,20 +278,30 @@ class Ledger:
                 )
             return len(fences)
 
-        reclaimed: int = self.leadership.write(run)
+        reclaimed: int = self._lead(run)
         return reclaimed
+
+    def order_worker(self, worker_id: str, ordered: Literal["pause", "drain"] | None) -> None:
+        """Tell a living worker to pause, to drain, or (None) to go on. NotFound, Conflict."""
+
+        def run(tx: Transaction) -> None:
+            self.registry.order(tx, worker_id, ordered)
+            if ordered is None:
+                tx.arrivals.update(lane for (lane,) in tx.pending_lanes())
+
+        self.database.write(run)
 
     def forget_worker(self, worker_id: str) -> None:
         """Forget a worker that is gone; what it still held is reclaimed. NotFound, Conflict."""
 
         def run(tx: Transaction) -> None:
-            worker_key, state, name, _ = self.registry.known(tx, worker_id)
+            worker_key, state, name, *_ = self.registry.known(tx, worker_id)
             if state not in (WorkerState.DEAD, WorkerState.STOPPED):
                 raise errors.Conflict(f"worker {worker_id} is {state}; stop it first", state=state)
             self.leases.reclaim_all(tx, worker_key, name, "its worker was removed", False)
             tx.forget_worker(worker_key=worker_key)
 
-        self.database.write(run)
+        self._write(run)
 
     def prune(self) -> int:
         """Remove tasks that ended longer than RETENTION_DAYS ago; returns how many.
@@ -246,15 +309,22 @@ class Ledger:
         Bite after bite, so that the writer serves others between them, for a tenth of a second at most:
         some thousand tasks a second in all, and the other duties of the monitor are not kept waiting.
         """
-        before = self.database.clock.wall() - self.settings.retention_days * 86400
+        before = self._old_before()
         with self.database.read() as tx:
-            if not tx.something_old(before=before):
+            if not tx.something_old(before=before, keys_before=self.database.clock.wall() - KEY_SECONDS):
                 return 0
         pruned = 0
         until = time.monotonic() + PRUNE_SECONDS
         while time.monotonic() < until:
-            bite: int = self.leadership.write(lambda tx: storage.prune(tx, before, BITE))
+            bite: int = self._lead(self._prune_bite)
             pruned += bite
             if bite < BITE:
                 break
         return pruned
+
+    def _old_before(self) -> float:
+        return self.database.clock.wall() - self.settings.retention_days * 86400
+
+    def _prune_bite(self, tx: Transaction) -> int:
+        tx.prune_keys(before=tx.now - KEY_SECONDS)
+        return storage.prune(tx, self._old_before(), BITE)

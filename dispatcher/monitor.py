@@ -1,6 +1,6 @@
 """The list of background duties and their periods. Each is one pass over the database.
 
-A duty may answer when it wants to run next (wall clock); otherwise it runs every period.
+A timed duty answers when it wants to run next (wall clock), and runs at that moment besides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from shared.log import Log
 
 # The monitor counts as alive for /ready if a pass ended within this time.
 ALIVE_SECONDS = 5.0
-_BY_THE_CLOCK = ("promote", "fire_schedules")  # these answer when there is something to do next
 
 
 class Duty(NamedTuple):
@@ -26,6 +25,7 @@ class Duty(NamedTuple):
     name: str
     period_seconds: float
     run: Callable[[], object]
+    timed: bool = False
     everywhere: bool = False
 
 
@@ -36,11 +36,14 @@ class Monitor:
         self.duties = (
             # A silent worker is found within its time-out plus this; one indexed read when all is well.
             Duty("reclaim_silent", 0.2, ledger.reclaim_silent),
-            Duty("promote", 1.0, ledger.promote),  # and at the very moment the next task is due
-            Duty("fire_schedules", 1.0, ledger.schedules.fire),  # the same, for the next slot
+            Duty("promote", 1.0, ledger.promote, timed=True),  # at the very moment the next task is due
+            Duty("fire_schedules", 1.0, ledger.schedules.fire, timed=True),  # at the very moment of the next slot
+            Duty("open_windows", 1.0, ledger.limits.open_windows, timed=True),  # when one moves on
+            Duty("expire", 0.5, ledger.expire, timed=True),  # at once again while there are more
+            Duty("settle_limits", 1.0, ledger.limits.settle_all),
             Duty("reclaim_expired", 1.0, ledger.reclaim_expired),
             Duty("serve_parked", 1.0, ledger.database.serve_parked, everywhere=True),
-            Duty("prune", 1.0, ledger.prune),
+            Duty("prune", 0.2, ledger.prune),
         )
         self.passed_at = time.monotonic()
         self._ledger = ledger
@@ -69,7 +72,7 @@ class Monitor:
         return self._thread.is_alive() and time.monotonic() - self.passed_at < ALIVE_SECONDS
 
     def _expect(self, run_at: float) -> None:
-        """The writer tells of a newly scheduled task: wake in time for it."""
+        """The writer tells of a newly scheduled task, or a window that will open: wake in time for it."""
         if self._due_at is None or run_at < self._due_at:
             self._due_at = run_at
             self._wake.set()
@@ -92,16 +95,17 @@ class Monitor:
                 self._wake.clear()
                 self._ledger.database.clock.lease()  # a clock that is read knows that no time was missed
             if self._due_at is not None and self._due_at <= self._ledger.database.clock.wall():
-                self._do_what_is_due()
+                self._run_timed()
             if at <= time.monotonic():
                 self._run(self.duties[index])
                 heapq.heapreplace(timetable, (time.monotonic() + self.duties[index].period_seconds, index))
                 self.passed_at = time.monotonic()
 
-    def _do_what_is_due(self) -> None:
+    def _run_timed(self) -> None:
         self._due_at = None
-        self._run(Duty("promote", 0, self._ledger.promote))
-        self._run(Duty("fire_schedules", 0, self._ledger.schedules.fire))
+        for duty in self.duties:
+            if duty.timed:
+                self._run(duty)
 
     def _run(self, duty: Duty) -> None:
         try:
@@ -113,5 +117,5 @@ class Monitor:
         except Exception as error:
             self._log("internal_error", where=f"duty {duty.name}", reason=repr(error))
             return
-        if duty.name in _BY_THE_CLOCK and isinstance(answer, float):
+        if duty.timed and isinstance(answer, float):
             self._due_at = answer if self._due_at is None else min(self._due_at, answer)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from dispatcher.lanes import Served
 from dispatcher.transaction import Transaction
 
 Run = Callable[[Transaction], Any]
@@ -16,11 +17,11 @@ Again = Callable[[Transaction, Any], bool]
 class Operation:
     """What a caller asked for, and the door it waits at."""
 
-    def __init__(self, run: Run, again: Again | None, wait_seconds: float, types: frozenset[str] | None) -> None:
+    def __init__(self, run: Run, again: Again | None, wait_seconds: float, lanes: Served | None) -> None:
         self.run = run
         self.again = again
         self.wait_seconds = wait_seconds
-        self.types = types
+        self.lanes = lanes
         self.started = False
         self.answer: Any = None
         self.error: Exception | None = None
@@ -35,7 +36,7 @@ class Operation:
 
     def wants(self, arrivals: Counter[str]) -> bool:
         """Would any of these tasks suit it?"""
-        return self.types is None or not self.types.isdisjoint(arrivals)
+        return self.lanes is None or not self.lanes.isdisjoint(arrivals)
 
     def forget(self) -> None:
         """The transaction it ran in was undone and is tried again."""
@@ -65,5 +66,5 @@ class Group:
 
     @property
     def arrivals(self) -> Counter[str]:
-        """Tasks by type that this transaction makes claimable."""
+        """Tasks by lane that this transaction makes claimable."""
         return sum((effect.arrivals for effect in self.effects), Counter[str]())

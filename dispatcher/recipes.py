@@ -47,6 +47,8 @@ def _check_timeless(task: Submission, where: str, within_flow: bool = False) -> 
     """A moment, or the ids of other tasks, would be the same each time."""
     if task.run_at is not None:
         raise errors.Invalid(f"{where}run_at: the schedule says when; use delay_seconds", field=f"{where}run_at")
+    if task.deadline is not None:
+        raise errors.Invalid(f"{where}deadline: it would be the same each time", field=f"{where}deadline")
     if task.depends_on and not within_flow:
         raise errors.Invalid(
             f"{where}depends_on: a schedule cannot depend on tasks; use a flow", field=f"{where}depends_on"
@@ -70,7 +72,6 @@ def make(kind: str, body: bytes) -> Make:
     task = _submission.decode(body)
 
     def submit(tx: Transaction) -> tuple[int, None]:
-        ids, _ = storage.store(tx, [task], checks.submissions([task], tx.now, False))
-        return ids[0], None
+        return storage.store(tx, [task], checks.submissions([task], tx.now, False)).ids[0], None
 
     return submit

@@ -8,23 +8,15 @@ from typing import Any
 
 import msgspec
 
-from dispatcher.clock import iso
 from dispatcher.database import Database
+from dispatcher.explain import Explainer
+from dispatcher.history import History
 from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction
+from dispatcher.views import attempt_view, iso, task_view, worker_view
 from shared import errors
 from shared.lifecycle import ENDED, TaskStatus, WorkerState
-from shared.protocol import (
-    CRASH_LIMIT_DEFAULT,
-    EMPTY_OBJECT,
-    INTEGER_MAX,
-    MAX_RETRIES_DEFAULT,
-    NULL,
-    AttemptView,
-    TaskFilter,
-    TaskView,
-    WorkerView,
-)
+from shared.protocol import INTEGER_MAX, AttemptView, TaskFilter, TaskView, WorkerView
 from shared.settings import Settings
 
 PAGE_BYTES = 8 * 1024 * 1024  # a page of tasks with large bodies ends early
@@ -39,6 +31,8 @@ class Records:
         self.database = database
         self.settings = settings
         self.version = version
+        self.history = History(database)
+        self.explainer = Explainer(database)
         self._started = time.monotonic()
 
     def task(self, task_id: int, wait_seconds: float = 0.0) -> TaskView:
@@ -58,7 +52,7 @@ class Records:
         row = tx.task_view(task_id=task_id) if task_id <= INTEGER_MAX else None
         if row is None:
             raise errors.NotFound(f"there is no task {task_id}")
-        view = _task_view(row, tx.now)
+        view = task_view(row, tx.now)
         if (row[-1] or 0) & HAS_PARENTS:
             view.depends_on = [parent_id for (parent_id,) in tx.parent_ids(child_id=task_id)]
         return view
@@ -69,6 +63,7 @@ class Records:
             "after": wanted.after or INTEGER_MAX,
             "status": wanted.status,
             "type": wanted.type,
+            "queue": wanted.queue,
             "n": wanted.limit + 1,
         }
         with self.database.read() as tx:
@@ -87,7 +82,7 @@ class Records:
         """The history of a task, oldest first. NotFound."""
         with self.database.read() as tx:
             self._view(tx, task_id)
-            return [_attempt_view(row) for row in tx.attempt_views(task_id=task_id)]
+            return [attempt_view(row) for row in tx.attempt_views(task_id=task_id)]
 
     def checkpoint(self, task_id: int) -> dict[str, Any]:
         """The newest checkpoint. NotFound if the task or its checkpoint is not there."""
@@ -119,7 +114,7 @@ class Records:
         """The workers, alive ones first; gone ones for a day."""
         with self.database.read() as tx:
             rows = tx.worker_views(since=tx.now - SHOWN_SECONDS).fetchall()
-            return [_worker_view(row, tx.lease_now) for row in rows]
+            return [worker_view(row, tx.lease_now) for row in rows]
 
     def worker(self, name_or_id: str) -> WorkerView:
         """A worker by its id, or by its name if only one has it (alive ones first). NotFound, Conflict."""
@@ -134,6 +129,24 @@ class Records:
             ids = [view.worker_id for view in candidates]
             raise errors.Conflict(f"several workers are named {name_or_id!r}; use an id: {', '.join(ids)}")
         return candidates[0]
+
+    def queues(self) -> dict[str, Any]:
+        """What stands in each queue, which queues are paused, and which types."""
+        names = {"blocked": 0, "scheduled": 0, "pending": 0, "in-progress": 0, "failed": 0}
+        with self.database.read() as tx:
+            paused = tx.pauses().fetchall()
+            counts: dict[str, dict[str, int]] = {name: dict(names) for kind, name in paused if kind == "queue"}
+            for queue, status, n in tx.queue_views():
+                counts.setdefault(queue, dict(names))[status] = n
+        queues = [
+            {
+                "queue": queue,
+                "paused": ("queue", queue) in paused,
+                **{"running" if name == "in-progress" else name: count[name] for name in names},
+            }
+            for queue, count in sorted(counts.items())
+        ]
+        return {"queues": queues, "paused_types": [name for kind, name in paused if kind == "type"]}
 
     def stats(self) -> dict[str, Any]:
         """Counts by status, of workers, the last minute, and work useful, saved and lost in seconds."""
@@ -163,7 +176,9 @@ class Records:
 def _matching(tx: Transaction, wanted: TaskFilter, query: dict[str, Any]) -> Any:
     """The statement whose index fits the filter: rare statuses must not mean a walk over millions."""
     if wanted.tag is not None:
-        return tx.task_ids_with_tag(tag=wanted.tag, **query)
+        return tx.task_ids_with_tag(tag=wanted.tag, error_type=wanted.error_type, **query)
+    if wanted.error_type is not None:
+        return tx.task_ids_with_error(error_type=wanted.error_type, **query)
     rare = {"failed": "dead", "cancelled": "dead", "in-progress": "held", "scheduled": "due"}
     statement = f"task_ids_{rare[wanted.status]}" if wanted.status in rare else "task_ids"
     return getattr(tx, statement)(**query)
@@ -174,81 +189,6 @@ def _health(tx: Transaction) -> dict[str, Any]:
     return {} if oldest is None else {"oldest_transaction_seconds": round(oldest, 3), "dead_rows": dead}
 
 
-def _raw(body: bytes | None) -> msgspec.Raw:
-    return NULL if body is None else msgspec.Raw(body)
-
-
 def _one_line(body: bytes) -> bytes:
     """Line breaks in JSON stand only between values, never inside one, so a blank does as well."""
     return body.replace(b"\n", b" ").replace(b"\r", b" ")
-
-
-def _task_view(row: tuple[Any, ...], now: float) -> TaskView:
-    (
-        task_id, type, payload, status, priority, tags, attempt, failures, crashes, releases, max_retries,
-        crash_limit, timeout_seconds, worker, worker_id, progress, message, result, error, created_at, run_at,
-        started_at, finished_at, elapsed_seconds, resumed_seconds, flow_id, key, _,
-    ) = row  # fmt: skip
-    if status == TaskStatus.IN_PROGRESS:
-        elapsed_seconds = round((resumed_seconds or 0.0) + max(0.0, now - started_at), 3)
-    return TaskView(
-        task_id=task_id,
-        type=type,
-        payload=EMPTY_OBJECT if payload is None else msgspec.Raw(payload),
-        status=status,
-        priority=priority,
-        tags=[] if tags is None else msgspec.json.decode(tags),
-        attempt=attempt,
-        failures=failures,
-        crashes=crashes,
-        releases=releases,
-        max_retries=MAX_RETRIES_DEFAULT if max_retries is None else max_retries,
-        crash_limit=CRASH_LIMIT_DEFAULT if crash_limit is None else crash_limit,
-        timeout_seconds=timeout_seconds,
-        worker=worker,
-        worker_id=worker_id,
-        progress=progress,
-        message=message,
-        result=_raw(result),
-        error=_raw(error),
-        created_at=iso(created_at) or "",
-        run_at=iso(run_at),
-        started_at=iso(started_at),
-        finished_at=iso(finished_at),
-        elapsed_seconds=elapsed_seconds,
-        flow_id=msgspec.UNSET if flow_id is None else flow_id,
-        key=msgspec.UNSET if flow_id is None else key,
-    )
-
-
-def _attempt_view(row: tuple[Any, ...]) -> AttemptView:
-    number, worker, worker_id, outcome, started_at, finished_at, elapsed, resumed, lost, error, cached = row
-    return AttemptView(
-        attempt=number,
-        worker=worker,
-        worker_id=worker_id,
-        outcome=outcome,
-        started_at=iso(started_at) or "",
-        finished_at=iso(finished_at),
-        elapsed_seconds=elapsed,
-        resumed_seq=resumed,
-        lost_seconds=lost,
-        error=_raw(error),
-        cached=bool(cached),
-    )
-
-
-def _worker_view(row: tuple[Any, ...], lease_now: float) -> WorkerView:
-    worker_id, name, host, pid, state, slots, types, running, heard_at, heard = row
-    return WorkerView(
-        worker_id=worker_id,
-        name=name,
-        host=host,
-        pid=pid,
-        state=state,
-        slots=slots,
-        types=None if types is None else msgspec.json.decode(types),
-        running=running,
-        last_heartbeat_at=iso(heard_at) or "",
-        seconds_since_heartbeat=round(max(0.0, lease_now - heard), 3),
-    )

@@ -6,6 +6,7 @@ Liveness belongs to a worker_id, which is new for each process start; the name i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,6 +17,8 @@ from shared.protocol import WorkerInfo
 from shared.settings import Settings
 
 _STATES = {"running": WorkerState.ALIVE, "draining": WorkerState.DRAINING, "stopped": WorkerState.STOPPED}
+_ORDERED = {"pause": WorkerState.PAUSED, "drain": WorkerState.DRAINING}
+Directive = Literal["run", "pause", "drain", "exit"]
 _LIVING = (WorkerState.ALIVE, WorkerState.PAUSED, WorkerState.DRAINING)
 
 
@@ -39,12 +42,15 @@ class Registry:
         self._refuse_unknown = settings.unknown_types == "refuse"
         self._announced: set[str] = set()
 
-    def hear(self, tx: Transaction, info: WorkerInfo) -> int:
-        """Note a message as a heartbeat, registering a stranger; returns the worker's key."""
+    def hear(self, tx: Transaction, info: WorkerInfo) -> tuple[int, Directive]:
+        """Note a message as a heartbeat, registering a stranger; returns the worker's key and its orders."""
         before = tx.worker(worker_id=info.worker_id)
         state = _STATES[info.state]
+        ordered = None if before is None else before[4]
         if before is not None and not info.name and info.state == "running" and before[1] in _LIVING:
             state = WorkerState(before[1])  # a call of a worker that drains does not undo that
+        if ordered is not None and state is WorkerState.ALIVE:
+            state = _ORDERED[ordered]
         gone_at = tx.now if state is WorkerState.STOPPED else None
         if before is not None and not info.name:  # it said who it is before: get-task, heartbeat
             key = int(before[0])
@@ -57,13 +63,24 @@ class Registry:
                 pid=info.pid,
                 slots=info.slots,
                 types=None if info.types is None else msgspec.json.encode(info.types).decode(),
+                queues=None if info.queues is None else msgspec.json.encode(info.queues).decode(),
+                threads=info.threads,
                 state=state,
                 lease_now=tx.lease_now,
                 now=tx.now,
                 gone_at=gone_at,
             )
         self._note_change(tx, info, None if before is None else before[1], state)
-        return int(key)
+        return int(key), ordered or "run"
+
+    def order(self, tx: Transaction, worker_id: str, ordered: Literal["pause", "drain"] | None) -> None:
+        """Tell a worker that lives to claim nothing, to end, or (None) to go on. NotFound, Conflict."""
+        worker_key, state, name, *_ = self.known(tx, worker_id)
+        if state not in _LIVING:
+            raise errors.Conflict(f"worker {worker_id} is {state}; only a living one takes orders", state=state)
+        then = WorkerState.ALIVE if ordered is None else _ORDERED[ordered]
+        tx.order_worker(worker_key=worker_key, ordered=ordered, state=then)
+        tx.log("worker_ordered", name=name, worker_id=worker_id, order=ordered or "resume")
 
     def _note_change(self, tx: Transaction, info: WorkerInfo, before: str | None, state: WorkerState) -> None:
         event = None
@@ -81,9 +98,9 @@ class Registry:
         row = tx.worker(worker_id=worker.info.worker_id)
         return int(row[0]) if row is not None and row[1] == WorkerState.ALIVE else None
 
-    def known(self, tx: Transaction, worker_id: str) -> tuple[int, str, str, str | None]:
-        """(key, state, name, types) of a worker; raises NotFound."""
-        row: tuple[int, str, str, str | None] | None = tx.worker(worker_id=worker_id)
+    def known(self, tx: Transaction, worker_id: str) -> tuple[Any, ...]:
+        """(key, state, name, types, ordered) of a worker; raises NotFound."""
+        row: tuple[Any, ...] | None = tx.worker(worker_id=worker_id)
         if row is None:
             raise errors.NotFound(f"there is no worker {worker_id!r}")
         return row

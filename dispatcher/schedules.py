@@ -6,6 +6,7 @@ What a schedule submits is in recipes.py, when in slots.py, what happens then in
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,12 +14,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from dispatcher import checks, firing, recipes
-from dispatcher.clock import iso
 from dispatcher.database import Database
 from dispatcher.firing import Row
+from dispatcher.operation import Run
 from dispatcher.registry import Registry
-from dispatcher.slots import Timetable, problem
+from dispatcher.slots import LATEST, Timetable, problem
 from dispatcher.transaction import Transaction
+from dispatcher.views import iso
 from shared import errors
 from shared.schedules import (
     ScheduleChange,
@@ -36,8 +38,17 @@ NEXT_RUNS: Final = 5
 class Schedules:
     """The verbs of schedules, each one transaction, the questions about them, and the monitor's duty."""
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        write: Callable[[Run], Any],
+        lead: Callable[[Run], Any],
+    ) -> None:
+        """`write`, `lead`: those of the ledger, for clients and for the monitor's duty."""
         self._database = database
+        self._write = write
+        self._lead = lead
         self._registry = registry
         self._passed_at = math.inf  # wall clock of the last pass; before the first one nothing is certain
 
@@ -71,7 +82,7 @@ class Schedules:
             tx.due(next_at)
             return self._registry.unknown_types_warning(tx, types)
 
-        warning: str | None = self._database.write(run)
+        warning: str | None = self._write(run)
         return self.show(wanted.name), warning
 
     def change(self, name: str, change: ScheduleChange) -> ScheduleView:
@@ -98,7 +109,7 @@ class Schedules:
                 row = row._replace(anchor=tx.now)
             _save(tx, row, row.timetable.next(tx.now))
 
-        self._database.write(run)
+        self._write(run)
         return self.show(name)
 
     def pause(self, name: str, paused: bool) -> ScheduleView:
@@ -109,7 +120,7 @@ class Schedules:
             next_at = row.timetable.next(tx.now) if row.paused and not paused else row.next_at
             _save(tx, row._replace(paused=int(paused)), next_at)
 
-        self._database.write(run)
+        self._write(run)
         return self.show(name)
 
     def fire_now(self, name: str) -> dict[str, Any]:
@@ -121,7 +132,7 @@ class Schedules:
             task_id, flow_id = firing.submit(tx, row, tx.now, by_hand, recipes.make(row.kind, row.body))
             return submitted(task_id, flow_id)
 
-        answer: dict[str, Any] = self._database.write(run)
+        answer: dict[str, Any] = self._write(run)
         return answer
 
     def remove(self, name: str) -> ScheduleView:
@@ -133,7 +144,7 @@ class Schedules:
             tx.drop_slots(schedule_id=row.schedule_id)
             tx.drop_schedule(schedule_id=row.schedule_id)
 
-        self._database.write(run)
+        self._write(run)
         return view
 
     def show(self, name: str) -> ScheduleView:
@@ -150,12 +161,10 @@ class Schedules:
 
     def history(self, name: str, wanted: SlotFilter) -> dict[str, Any]:
         """What became of its slots, newest first: `{"history": [...], "next": cursor or None}`. NotFound."""
-        before = math.inf if wanted.before is None else checks.moment(wanted.before, "before")
+        before = LATEST if wanted.before is None else checks.moment(wanted.before, "before")
         with self._database.read() as tx:
             row = _find(tx, name)
-            slots = tx.slot_page(
-                schedule_id=row.schedule_id, before=min(before, 1e12), n=wanted.limit + 1
-            ).fetchall()
+            slots = tx.slot_page(schedule_id=row.schedule_id, before=before, n=wanted.limit + 1).fetchall()
         views = [_slot_view(slot) for slot in slots[: wanted.limit]]
         return {"history": views, "next": views[-1].slot_at if len(slots) > wanted.limit else None}
 
@@ -175,7 +184,7 @@ class Schedules:
             bite = [firings.pop(0)]
             while firings and sum(len(each.slots) for each in bite) + len(firings[0].slots) <= firing.BITE:
                 bite.append(firings.pop(0))
-            self._database.write(partial(_fire, bite))
+            self._lead(partial(_fire, bite))
         if due:
             with self._database.read() as tx:
                 following = tx.next_slot()
@@ -191,7 +200,7 @@ class Schedules:
         for schedule_id, cron, every_seconds, timezone, anchor, next_at in rows:
             nearest = Timetable(cron, every_seconds, timezone, anchor).next(now)
             if nearest is not None and nearest < next_at:
-                self._database.write(partial(_bring_forward, schedule_id, nearest))
+                self._lead(partial(_bring_forward, schedule_id, nearest))
 
 
 def _fire(bite: list[firing.Firing], tx: Transaction) -> None:

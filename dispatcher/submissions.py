@@ -7,7 +7,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from dispatcher.transaction import Transaction, by_type, rows
+from dispatcher.checks import Times
+from dispatcher.lanes import lane
+from dispatcher.transaction import Transaction, grouped, rows
 from shared.lifecycle import TaskStatus
 from shared.protocol import Submission
 
@@ -27,17 +29,59 @@ class Place(NamedTuple):
 ALONE: Final = Place(None, None, blocked=False)
 
 
+class Submitted(NamedTuple):
+    """What became of submissions, in their order; `existing`: ids of tasks that were there before."""
+
+    ids: list[int]
+    statuses: list[TaskStatus]
+    existing: set[int]
+    warning: str | None = None
+
+
 def store(
     tx: Transaction,
     submissions: Sequence[Submission],
-    run_ats: Sequence[float | None],
+    times: Sequence[Times],
     places: Sequence[Place] | None = None,
-) -> tuple[list[int], list[TaskStatus]]:
-    """Insert new tasks, pending, scheduled (run_at ahead) or blocked; returns ids and statuses in order."""
+) -> Submitted:
+    """Insert new tasks, pending, scheduled (run_at ahead) or blocked; one whose unique_key lives is that one."""
     places = [ALONE] * len(submissions) if places is None else places
+    if all(submission.unique_key is None for submission in submissions):
+        ids, statuses = _insert(tx, submissions, times, places)
+        return Submitted(ids, statuses, set())
+    known: dict[str, tuple[int, TaskStatus]] = {}
+    keys = sorted({s.unique_key for s in submissions if s.unique_key is not None})
+    tx.lock_key(unique_key=keys)
+    for key in keys:
+        row = tx.live_with_key(unique_key=key)
+        if row is not None:
+            known[key] = row[0], TaskStatus(row[1])
+    existing = {task_id for task_id, _ in known.values()}
+    seen = set(known)
+    fresh: list[int] = []  # which of the submissions become tasks
+    for index, submission in enumerate(submissions):
+        if submission.unique_key is None:
+            fresh.append(index)
+        elif submission.unique_key not in seen:
+            fresh.append(index)
+            seen.add(submission.unique_key)
+    ids, statuses = _insert(
+        tx, [submissions[i] for i in fresh], [times[i] for i in fresh], [places[i] for i in fresh]
+    )
+    made = dict(zip(fresh, zip(ids, statuses, strict=True), strict=True))
+    known |= {named: made[i] for i in fresh if (named := submissions[i].unique_key) is not None}
+    each = [made[i] if i in made else known[s.unique_key or ""] for i, s in enumerate(submissions)]
+    return Submitted([task_id for task_id, _ in each], [status for _, status in each], existing)
+
+
+def _insert(
+    tx: Transaction, submissions: Sequence[Submission], times: Sequence[Times], places: Sequence[Place]
+) -> tuple[list[int], list[TaskStatus]]:
+    if not submissions:
+        return [], []
     ranges = tx.fresh_task_ids(n=len(submissions))
     ids = [task_id for first, last in ranges for task_id in range(first, last + 1)]
-    due = [run_at if run_at is not None and run_at > tx.now else None for run_at in run_ats]
+    due = [run_at if run_at is not None and run_at > tx.now else None for run_at, _ in times]
     statuses = [_status(run_at, place) for run_at, place in zip(due, places, strict=True)]
     tx.submit(
         now=tx.now,
@@ -52,15 +96,17 @@ def store(
             (s.timeout_seconds for s in submissions),
             (None if s.backoff is None else _encode(s.backoff).decode() for s in submissions),
             (None if not s.tags else _encode(s.tags).decode() for s in submissions),
+            (s.queue for s in submissions),
             (place.flow_id for place in places),
             (place.kin for place in places),
         ),
     )
+    _restrict(tx, ids, submissions, times)
     _store_bodies(tx, ids, submissions)
-    for status in (TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.BLOCKED):
-        those = zip(submissions, ids, statuses, strict=True)
-        for type, arrived in by_type((s.type, i) for s, i, now_is in those if now_is is status).items():
-            tx.moved(type, None, status, arrived)
+    alike = zip(submissions, ids, statuses, strict=True)
+    lanes = grouped(((s.queue, s.type, s.limit_key, status), i) for s, i, status in alike)
+    for (queue, type, limit_key, status), those in lanes.items():
+        tx.moved(lane(queue, type), None, status, those, limit_key)
     waits = [at for at, status in zip(due, statuses, strict=True) if at and status is TaskStatus.SCHEDULED]
     if waits:
         tx.due(min(waits))
@@ -71,6 +117,21 @@ def _status(run_at: float | None, place: Place) -> TaskStatus:
     if place.blocked:
         return TaskStatus.BLOCKED
     return TaskStatus.PENDING if run_at is None else TaskStatus.SCHEDULED
+
+
+def _restrict(
+    tx: Transaction, ids: Sequence[int], submissions: Sequence[Submission], times: Sequence[Times]
+) -> None:
+    """Store what only some have, so that the many without it cost nothing for it."""
+    restricted = [
+        (i, times[at].deadline_at, s.stall_seconds, s.unique_key, s.limit_key)
+        for at, (i, s) in enumerate(zip(ids, submissions, strict=True))
+        if s.unique_key or s.limit_key or s.stall_seconds is not None or s.deadline is not None
+    ]
+    if restricted:
+        names = ("task_id", "deadline_at", "stall_seconds", "unique_key", "limit_key")
+        columns = dict(zip(names, map(list, zip(*restricted, strict=True)), strict=True))
+        tx.restrict(**columns)
 
 
 def _store_bodies(tx: Transaction, ids: Sequence[int], submissions: Sequence[Submission]) -> None:
@@ -86,25 +147,35 @@ def _store_bodies(tx: Transaction, ids: Sequence[int], submissions: Sequence[Sub
 def prune(tx: Transaction, before: float, bite: int) -> int:
     """Remove up to `bite` tasks that ended before `before`, with all that belongs to them."""
     old = tx.prunable(before=before, n=bite).fetchall()
-    ids = [task_id for task_id, *_ in old]
-    tagged = [(i, tag) for i in ids for tag in msgspec.json.decode(tx.tags_of(task_id=i) or b"[]")]
-    tx.drop_tag(task_id=[i for i, _ in tagged], tag=[tag for _, tag in tagged])
-    for drop in ("payload", "output", "checkpoint", "attempts", "results", "task"):
-        getattr(tx, f"drop_{drop}")(task_id=ids)
-    for task_id, type, status, flow_id, _ in old:
-        tx.moved(type, TaskStatus(status), None, [task_id])
-        tx.in_flow(flow_id, TaskStatus(status), None)
-    relatives = [task_id for task_id, _, _, flow_id, kin in old if flow_id is not None or kin is not None]
-    if relatives:
-        tx.drop_edges(task_id=relatives)
-        tx.drop_node(task_id=relatives)
-    emptied = [flow_id for (flow_id,) in tx.emptied_flows(before=before, n=bite)]
-    if emptied:
-        for drop in ("fan_outs", "flow_edges", "flow_nodes", "flow_counts", "flow"):
-            getattr(tx, f"drop_{drop}")(flow_id=emptied)
-        for flow_id in emptied:
-            tx.forget_flow(flow_id)
+    drop(tx, old)
     tx.prune_workers(before=before)
     tx.prune_slots(before=before)
     tx.prune_completions(before=int(before))
-    return len(ids)
+    return len(old)
+
+
+def drop(tx: Transaction, tasks: Sequence[tuple[int, str, str, int | None, int | None]]) -> None:
+    """Remove ended tasks, as (task_id, lane, status, flow_id, kin), with all that belongs to them."""
+    ids = [task_id for task_id, *_ in tasks]
+    tagged = [(i, tag) for i in ids for tag in msgspec.json.decode(tx.tags_of(task_id=i) or b"[]")]
+    tx.drop_tag(task_id=[i for i, _ in tagged], tag=[tag for _, tag in tagged])
+    for what in ("payload", "output", "checkpoint", "attempts", "results", "logs", "task"):
+        getattr(tx, f"drop_{what}")(task_id=ids)
+    for task_id, where, status, flow_id, _ in tasks:
+        tx.moved(where, TaskStatus(status), None, [task_id])
+        tx.in_flow(flow_id, TaskStatus(status), None)
+    relatives = [task_id for task_id, _, _, flow_id, kin in tasks if flow_id is not None or kin is not None]
+    if relatives:
+        tx.drop_edges(task_id=relatives)
+        tx.drop_node(task_id=relatives)
+        _drop_flows(tx, sorted({flow_id for _, _, _, flow_id, _ in tasks if flow_id is not None}))
+
+
+def _drop_flows(tx: Transaction, touched: Sequence[int]) -> None:
+    """Forget those flows that have lost their last task."""
+    emptied = [flow_id for flow_id in touched if not tx.flow_has_tasks(flow_id=flow_id)]
+    if emptied:
+        for what in ("fan_outs", "flow_edges", "flow_nodes", "flow_counts", "flow"):
+            getattr(tx, f"drop_{what}")(flow_id=emptied)
+        for flow_id in emptied:
+            tx.forget_flow(flow_id)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from dispatcher.lanes import split
 from dispatcher.statements import Run
 from shared.lifecycle import ENDED, TaskStatus
 
+Key = TypeVar("Key")
+WAITS, ADMITTED, TAKEN = 1, 2, 3  # tasks.place of a task with a limit_key; 0 when it neither waits nor runs
 _encode = msgspec.json.Encoder().encode
 
 
@@ -29,8 +32,9 @@ class Transaction:
         self._shard = shard  # where its changes of counts go
         self.now = now
         self.lease_now = lease_now
-        self.counts: Counter[tuple[str, str]] = Counter()  # change of (type, status)
-        self.arrivals: Counter[str] = Counter()  # tasks by type that may be claimed now
+        self.counts: Counter[tuple[str, str]] = Counter()  # change of (lane, status)
+        self.arrivals: Counter[str] = Counter()  # tasks by lane that may be claimed now
+        self.touched: set[str] = set()  # limit keys of which a place may have become free, or be asked for
         self.flow_counts: Counter[tuple[int, str]] = Counter()  # change of (flow_id, live or how ended)
         self.ended: list[int] = []
         self.due_at: float | None = None  # earliest run_at of what was scheduled here
@@ -43,16 +47,35 @@ class Transaction:
         connection = self._connection
         return lambda **values: run(connection, **values)
 
-    def moved(self, type: str, source: TaskStatus | None, target: TaskStatus | None, ids: Sequence[int]) -> None:
-        """Note that tasks of one type changed their status (None: they come or go)."""
+    def moved(
+        self,
+        lane: str,
+        source: TaskStatus | None,
+        target: TaskStatus | None,
+        ids: Sequence[int],
+        limit_key: str | None = None,
+    ) -> None:
+        """Note that tasks of one lane and limit_key changed their status (None: they come or go)."""
         if source is not None:
-            self.counts[type, source] -= len(ids)
+            self.counts[lane, source] -= len(ids)
         if target is not None:
-            self.counts[type, target] += len(ids)
+            self.counts[lane, target] += len(ids)
         if target is TaskStatus.PENDING:
-            self.arrivals[type] += len(ids)
+            self.arrivals[lane] += len(ids)
         elif target in ENDED:
             self.ended += ids
+        if limit_key is not None:
+            self._keep_place(lane, target, ids, limit_key)
+
+    def _keep_place(self, lane: str, target: TaskStatus | None, ids: Sequence[int], limit_key: str) -> None:
+        """Where tasks with a limit_key stand; what waits is let in at the end (limits.settle)."""
+        place = {TaskStatus.PENDING: WAITS, TaskStatus.IN_PROGRESS: TAKEN}.get(target, 0)  # type: ignore[arg-type]
+        if place == WAITS:
+            self.arrivals[lane] -= len(ids)
+        if place != TAKEN:
+            self.touched.add(limit_key)
+        if target is not None:
+            self.place(task_id=list(ids), place=place)
 
     def in_flow(
         self, flow_id: int | None, source: TaskStatus | None, target: TaskStatus | None, n: int = 1
@@ -80,15 +103,15 @@ class Transaction:
 
     def keep_counts(self) -> None:
         """Bring the stored counts up to date; the last step of every operation."""
-        changed = [(type, status, n) for (type, status), n in self.counts.items() if n]
+        changed = [(*split(lane), status, n) for (lane, status), n in self.counts.items() if n]
         if changed:
-            types, statuses, ns = (list(column) for column in zip(*changed, strict=True))
-            self.add_count(shard=self._shard, type=types, status=statuses, n=ns)
+            queues, types, statuses, ns = (list(column) for column in zip(*changed, strict=True))
+            self.add_count(shard=self._shard, queue=queues, type=types, status=statuses, n=ns)
         in_flows = sorted((flow_id, status, n) for (flow_id, status), n in self.flow_counts.items() if n)
         if in_flows:
             flow_ids, statuses, ns = (list(column) for column in zip(*in_flows, strict=True))
             self.add_flow_count(shard=self._shard, flow_id=flow_ids, status=statuses, n=ns)
-        completed = sum(n for _, status, n in changed if status == TaskStatus.COMPLETED and n > 0)
+        completed = sum(n for _, _, status, n in changed if status == TaskStatus.COMPLETED and n > 0)
         if completed:
             self.add_completions(shard=self._shard, second=int(self.now), n=completed)
         if self.work:
@@ -105,9 +128,9 @@ def encoded(values: Sequence[Any]) -> str:
     return _encode(values).decode()
 
 
-def by_type(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
-    """Task ids grouped by their type, from (type, task_id) pairs."""
-    groups: defaultdict[str, list[int]] = defaultdict(list)
-    for type, task_id in pairs:
-        groups[type].append(task_id)
+def grouped(pairs: Iterable[tuple[Key, int]]) -> dict[Key, list[int]]:
+    """Task ids by what they have in common, from (that, task_id) pairs."""
+    groups: defaultdict[Key, list[int]] = defaultdict(list)
+    for common, task_id in pairs:
+        groups[common].append(task_id)
     return groups

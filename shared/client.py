@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -46,19 +46,24 @@ class DispatcherClient:
 
     # --- submitting
 
-    def submit(self, submission: Submission) -> dict[str, Any]:
-        """Submit one task; returns `{"task_id", "status"}` and perhaps `"warning"`."""
-        return self._json("POST", "/tasks", _encode(submission), repeatable=False)
+    def submit(self, submission: Submission, idempotency_key: str | None = None) -> dict[str, Any]:
+        """Submit one task; returns `{"task_id", "status"}`, perhaps `"warning"`, perhaps `"existing": true`.
 
-    def submit_many(self, submissions: Iterable[Submission]) -> dict[str, Any]:
+        With an `idempotency_key` it is tried again even if an answer was lost: nothing is stored twice.
+        """
+        return self._json("POST", "/tasks", _encode(submission), repeatable=False, key=idempotency_key)
+
+    def submit_many(self, submissions: Iterable[Submission], idempotency_key: str | None = None) -> dict[str, Any]:
         """Submit tasks in as few requests as the limits allow; `{"task_ids": [...]}` in order.
 
-        Each request is all or nothing; an error after the first leaves the earlier ones stored.
+        Each request is all or nothing; an error after the first leaves the earlier ones stored. With an
+        `idempotency_key` the whole may be repeated: the n-th request goes out as `key/n`.
         """
         ids: list[int] = []
         warnings: dict[str, None] = {}
-        for chunk in _chunks(submissions):
-            answer = self._json("POST", "/tasks", _encode(Batch(chunk)), repeatable=False)
+        for number, chunk in enumerate(_chunks(submissions)):
+            key = f"{idempotency_key}/{number}" if idempotency_key and number else idempotency_key
+            answer = self._json("POST", "/tasks", _encode(Batch(chunk)), repeatable=False, key=key)
             ids += answer["task_ids"]
             warnings |= dict.fromkeys(filter(None, answer.get("warning", "").split("; ")))
         return {"task_ids": ids, **({"warning": "; ".join(warnings)} if warnings else {})}
@@ -95,6 +100,55 @@ class DispatcherClient:
     def revive(self, task_id: int, **options: Any) -> dict[str, Any]:
         """Make a failed or cancelled task pending again (`from_scratch`, `payload`)."""
         return self._json("POST", f"/tasks/{task_id}/revive", _encode(options))
+
+    def revive_many(self, **wanted: Any) -> int:
+        """Revive the failed and cancelled tasks that a filter (or `ids`) finds; returns how many."""
+        return int(self._json("POST", "/tasks/revive", _encode(wanted))["revived"])
+
+    def drop_many(self, **wanted: Any) -> int:
+        """Remove the ended tasks that a filter (or `ids`) finds; returns how many."""
+        return int(self._json("POST", "/tasks/drop", _encode(wanted))["dropped"])
+
+    def explain(self, task_id: int) -> dict[str, Any]:
+        """Why a task stands where it stands, and when it may start."""
+        return self._json("GET", f"/tasks/{task_id}/explain")
+
+    def logs(self, task_id: int, **query: Any) -> dict[str, Any]:
+        """A page of a task's log: `{"lines": [...], "next": cursor}` (`attempt`, `after`)."""
+        return self._json("GET", f"/tasks/{task_id}/logs", query=query)
+
+    def history(self, **query: Any) -> dict[str, Any]:
+        """A page of ended attempts, newest first: `{"attempts": [...], "next": cursor or None}`."""
+        return self._json("GET", "/history", query=query)
+
+    def limits(self) -> list[dict[str, Any]]:
+        """Every limit, with how many tasks run under it."""
+        limits: list[dict[str, Any]] = self._json("GET", "/limits")["limits"]
+        return limits
+
+    def set_limit(self, **setting: Any) -> dict[str, Any]:
+        """Set a limit of a `queue`, a `type` or a `key` (`max_running`, `max_starts`, `per_seconds`)."""
+        return self._json("PUT", "/limits", _encode(setting))
+
+    def remove_limit(self, **name: Any) -> dict[str, Any]:
+        """Lift the limit of a `queue`, a `type` or a `key`; NotFound if there is none."""
+        return self._json("DELETE", "/limits", query=name, repeatable=False)
+
+    def pause(self, kind: Literal["queue", "type", "worker"], name: str) -> dict[str, Any]:
+        """Let nothing more of a queue or type start, or nothing more on a worker."""
+        return self._json("POST", f"/{kind}s/{name}/pause")
+
+    def resume(self, kind: Literal["queue", "type", "worker"], name: str) -> dict[str, Any]:
+        """Undo `pause` or `drain_worker`."""
+        return self._json("POST", f"/{kind}s/{name}/resume")
+
+    def drain_worker(self, name: str) -> dict[str, Any]:
+        """Let a worker finish what it holds and leave."""
+        return self._json("POST", f"/workers/{name}/drain")
+
+    def queues(self) -> dict[str, Any]:
+        """What stands in each queue, and what is paused."""
+        return self._json("GET", "/queues")
 
     # --- flows and schedules
 
@@ -191,10 +245,12 @@ class DispatcherClient:
         query: dict[str, Any] | None = None,
         repeatable: bool = True,
         wait_seconds: float = 0.0,
+        key: str | None = None,
     ) -> dict[str, Any]:
         set_fields = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{path}?{urlencode(set_fields)}" if set_fields else path
-        answer = self._call(method, target, body, repeatable=repeatable, wait_seconds=wait_seconds)
+        repeatable = repeatable or key is not None
+        answer = self._call(method, target, body, repeatable=repeatable, wait_seconds=wait_seconds, key=key)
         decoded: dict[str, Any] = msgspec.json.decode(answer)
         return decoded
 
@@ -206,12 +262,13 @@ class DispatcherClient:
         *,
         repeatable: bool = True,
         wait_seconds: float = 0.0,
+        key: str | None = None,
     ) -> bytes:
         give_up_at = time.monotonic() + self.patience_seconds
         tries = 0
         while True:
             try:
-                return self._once(method, path, body, wait_seconds)
+                return self._once(method, path, body, wait_seconds, key)
             except errors.Unavailable as error:
                 sent = not isinstance(error, errors.Unreachable) or error.details.get("sent", True)
                 stored_nothing = isinstance(error, errors.DatabaseUnavailable | errors.Busy) or not sent
@@ -223,9 +280,12 @@ class DispatcherClient:
                     raise
             time.sleep(pause)
 
-    def _once(self, method: str, path: str, body: bytes | None, wait_seconds: float) -> bytes:
+    def _once(self, method: str, path: str, body: bytes | None, wait_seconds: float, key: str | None) -> bytes:
         url = self.urls[0]
         request = self._request(method, url + path, body)
+        request.headers.pop("Idempotency-Key", None)  # of the call before, if the request is a kept one
+        if key is not None:
+            request.headers["Idempotency-Key"] = key
         try:
             answer = self._session.get_adapter(url).send(
                 request, timeout=(CONNECT_SECONDS, wait_seconds + ANSWER_SECONDS)

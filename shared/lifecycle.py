@@ -117,6 +117,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
         "worker",
         "its heartbeat names the grant that was reclaimed, and nobody has claimed the task since",
     ),
+    _arrow("expire", {_S.SCHEDULED, _S.PENDING}, {_S.FAILED}, "dispatcher", "its deadline has passed"),
     _arrow(
         "cancel",
         set(LIVE),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from shared.backoff import Backoff
 
@@ -26,6 +26,7 @@ WANT_MAX: Final = 1000  # tasks in one claim: more only delays the first of them
 INTEGER_MAX: Final = 2**63 - 1  # what the databases can hold
 LOG_LINES_MAX: Final = 1000  # of one attempt; the newest are kept
 LOG_CHARS_MAX: Final = 4096  # of one log line
+KEY_CHARS_MAX: Final = 200  # of a unique_key, a limit_key, an Idempotency-Key
 MAX_RETRIES_DEFAULT: Final = 3  # so at most four failed starts
 CRASH_LIMIT_DEFAULT: Final = 5
 
@@ -33,10 +34,13 @@ NULL: Final = Raw(b"null")
 EMPTY_OBJECT: Final = Raw(b"{}")
 
 Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
-WorkerId = Annotated[str, Meta(min_length=1, max_length=100)]
+_NO_NUL: Final = r"^[^\x00]*\Z"  # PostgreSQL cannot hold one in a text
+WorkerId = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_NUL)]
 TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}\Z")]
 QueueName = TypeName
-Tag = Annotated[str, Meta(min_length=1, max_length=64)]
+Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NO_NUL)]
+Key = Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern=_NO_NUL)]
+Status = Literal["blocked", "scheduled", "pending", "in-progress", "completed", "failed", "cancelled"]
 DEFAULT_QUEUE: Final = "default"
 PARENTS_MAX: Final = 10_000  # of one task
 RunIf = Literal["all_completed", "all_finished"]  # which ends of its parents let a task start
@@ -52,8 +56,8 @@ class WorkerInfo(Struct, omit_defaults=True):
     """
 
     worker_id: WorkerId
-    name: Annotated[str, Meta(max_length=100)] = ""
-    host: Annotated[str, Meta(max_length=255)] = ""
+    name: Annotated[str, Meta(max_length=100, pattern=_NO_NUL)] = ""
+    host: Annotated[str, Meta(max_length=255, pattern=_NO_NUL)] = ""
     pid: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
     slots: Annotated[int, Meta(ge=1, le=10_000)] = 1
     types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
@@ -138,7 +142,10 @@ class Result(Struct, kw_only=True, omit_defaults=True):
 
 
 class Exchange(Struct, omit_defaults=True):
-    """The whole worker protocol: every part optional, all of it one transaction, in this order."""
+    """The whole worker protocol: every part optional, all of it one transaction, in this order.
+
+    `want_types`: claim only these of the worker's types now (it has no room for the others).
+    """
 
     worker: WorkerInfo
     holding: list[Holding] | None = None
@@ -147,6 +154,7 @@ class Exchange(Struct, omit_defaults=True):
     want: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
     wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
     logs: list[AttemptLog] = []
+    want_types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
 
 
 class GetTask(Struct):
@@ -156,6 +164,7 @@ class GetTask(Struct):
     types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
     want: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 1
     wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    queues: Annotated[list[QueueName], Meta(max_length=1000)] | None = None
 
 
 class Heartbeat(Struct):
@@ -253,9 +262,23 @@ class Submission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     timeout_seconds: Annotated[float, Meta(gt=0, le=1e7)] | None = None
     backoff: Backoff | None = None
     tags: Annotated[list[Tag], Meta(max_length=20)] | None = None
+    queue: QueueName = DEFAULT_QUEUE
+    deadline: str | None = None
+    stall_seconds: Annotated[float, Meta(gt=0, le=1e7)] | None = None
+    unique_key: Key | None = None
+    limit_key: Key | None = None
     depends_on: Annotated[list[Natural], Meta(max_length=PARENTS_MAX)] = []
     run_if: RunIf = "all_completed"
     profile: str | None = None
+
+
+class Later(Struct, forbid_unknown_fields=True):
+    """POST /tasks/schedule: a delayed submission in the words that some other systems use."""
+
+    type: TypeName
+    payload: Raw = EMPTY_OBJECT
+    delay_seconds: Annotated[float, Meta(ge=0, le=10 * 365 * 86400)] = field(default=0.0, name="delaySeconds")
+    retries: Annotated[int, Meta(ge=0, le=1000)] | None = None
 
 
 class Batch(Struct, forbid_unknown_fields=True):
@@ -274,11 +297,11 @@ class Revival(Struct, forbid_unknown_fields=True):
 class TaskFilter(Struct, forbid_unknown_fields=True):
     """The query of GET /tasks."""
 
-    status: (
-        Literal["blocked", "scheduled", "pending", "in-progress", "completed", "failed", "cancelled"] | None
-    ) = None
+    status: Status | None = None
     type: TypeName | None = None
     tag: Tag | None = None
+    queue: QueueName | None = None
+    error_type: Key | None = None
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 100
     after: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
 
@@ -300,6 +323,7 @@ class TaskView(Struct):
     type: str
     payload: Raw
     status: str
+    queue: str
     priority: int
     tags: list[str]
     attempt: int
@@ -309,6 +333,9 @@ class TaskView(Struct):
     max_retries: int
     crash_limit: int
     timeout_seconds: float | None
+    stall_seconds: float | None
+    unique_key: str | None
+    limit_key: str | None
     worker: str | None
     worker_id: str | None
     progress: float | None
@@ -317,6 +344,7 @@ class TaskView(Struct):
     error: Raw
     created_at: str
     run_at: str | None
+    deadline: str | None
     started_at: str | None
     finished_at: str | None
     elapsed_seconds: float | None
@@ -351,6 +379,8 @@ class WorkerView(Struct):
     state: str
     slots: int
     types: list[str] | None
+    queues: list[str] | None
+    threads: int
     running: int
     last_heartbeat_at: str
     seconds_since_heartbeat: float

@@ -27,6 +27,7 @@ Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
+Threads = Annotated[int, Meta(ge=1, le=1000)]  # each takes three file descriptors of its worker
 
 
 class SettingsProblem(Exception):
@@ -72,6 +73,14 @@ class Settings:
     worker_slots: Annotated[str, Meta(pattern=r"^(auto|[1-9][0-9]{0,3})$")] = _setting(
         "1", "tasks a worker computes at once; auto: one per core"
     )
+    worker_threads: Threads = _setting(
+        1, "tasks declared @task(waits=True) that each slot runs at once, in threads of one process"
+    )
+    worker_queues: str = _setting("", "queues a worker serves, comma-separated; empty: every one")
+    command_programs: str = _setting(
+        "",
+        "programs that tasks of type command may run here: names or absolute paths, comma-separated; empty: none",
+    )
     task_modules: str = _setting("", "more task files: modules or paths of .py files, comma-separated")
     drain_seconds: NotNegative = _setting(25.0, "a stopping worker waits so long for its tasks")
     memo_entries: Annotated[int, Meta(ge=0)] = _setting(1000, "results of pure tasks a worker remembers")
@@ -106,6 +115,11 @@ class Settings:
         """Where the dispatchers are, in the order to try them."""
         default = f"http://{self.dispatcher_host}:{self.dispatcher_port}"
         return [url.strip().rstrip("/") for url in (self.dispatcher_url or default).split(",") if url.strip()]
+
+    @property
+    def queues(self) -> list[str] | None:
+        """The queues a worker serves; None: every one."""
+        return [name.strip() for name in self.worker_queues.split(",") if name.strip()] or None
 
     @property
     def slots(self) -> int:
@@ -186,6 +200,11 @@ def _contradictions(settings: Settings) -> list[str]:
     for url in settings.dispatcher_urls:
         if not url.startswith(("http://", "https://")):
             problems.append(f"DISPATCHER_URL={url!r}: expected http://host:port (comma-separated if several)")
+    for queue in settings.queues or ():
+        if not re.fullmatch(r"[a-z0-9_.-]{1,100}", queue):
+            problems.append(
+                f"WORKER_QUEUES={queue!r}: expected names of 1 to 100 of a-z 0-9 _ . -, comma-separated"
+            )
     if not settings.database_address.startswith(DATABASES):
         problems.append(
             f"DATABASE_URL={settings.database_name!r}: expected sqlite:///path or postgresql://user@host/name"

@@ -11,6 +11,7 @@ from dispatcher import wire
 from dispatcher.ledger import Ledger
 from shared import errors
 from shared.protocol import (
+    AttemptLog,
     Checkpoint,
     Exchange,
     ExchangeAnswer,
@@ -44,7 +45,11 @@ _result = msgspec.json.Decoder(Result)
 _single = msgspec.json.Decoder(_Single)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items = msgspec.json.Decoder(list[msgspec.Raw])
-_KINDS: dict[str, Any] = {"checkpoints": msgspec.json.Decoder(Checkpoint), "results": _result}
+_KINDS: dict[str, Any] = {
+    "checkpoints": msgspec.json.Decoder(Checkpoint),
+    "results": _result,
+    "logs": msgspec.json.Decoder(AttemptLog),
+}
 
 
 def blueprint(ledger: Ledger) -> Blueprint:
@@ -60,7 +65,7 @@ def blueprint(ledger: Ledger) -> Blueprint:
     def get_task() -> Response:
         wire.query(Nothing)
         message = wire.decode(wire.body(), _get_task)
-        info = WorkerInfo(message.worker_id, types=message.types)
+        info = WorkerInfo(message.worker_id, types=message.types, queues=message.queues)
         return wire.answer(ledger.exchange(Exchange(info, want=message.want, wait_seconds=message.wait_seconds)))
 
     @routes.post("/heartbeat")
@@ -111,7 +116,7 @@ def _carry_out(ledger: Ledger, decoder: msgspec.json.Decoder[Exchange], data: by
 
 
 def _without_bad_items(data: bytes, error: errors.Invalid) -> tuple[Exchange, list[Refusal]]:
-    """A checkpoint or result that cannot be read is refused by name; the rest of the message stands.
+    """A checkpoint, a result or a log that cannot be read is refused by name; the rest of the message stands.
 
     Raises the first error if an item cannot even be named, or if something else is wrong.
     """
@@ -130,5 +135,5 @@ def _without_bad_items(data: bytes, error: errors.Invalid) -> tuple[Exchange, li
                     raise error from None
                 refused.append(Refusal(name.task_id, name.attempt, wrong.body()["error"]))
     message = wire.decode(msgspec.json.encode(fields), _exchange)
-    message.checkpoints, message.results = good["checkpoints"], good["results"]
+    message.checkpoints, message.results, message.logs = good["checkpoints"], good["results"], good["logs"]
     return message, refused

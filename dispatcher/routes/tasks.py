@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
-from dispatcher import wire
+from dispatcher import idempotency, wire
+from dispatcher.idempotency import Answer
 from dispatcher.ledger import Ledger
 from dispatcher.records import Records
-from shared.protocol import Batch, Nothing, Revival, Submission, TaskFilter, Waiting
+from dispatcher.submissions import Submitted
+from shared.operating import Drop, ReviveMany
+from shared.protocol import Batch, Later, Nothing, Revival, Submission, TaskFilter, Waiting
 
 _submission = msgspec.json.Decoder(Submission)
 _batch = msgspec.json.Decoder(Batch)
 _revival = msgspec.json.Decoder(Revival)
+_later = msgspec.json.Decoder(Later)
+_drop = msgspec.json.Decoder(Drop)
+_revive_many = msgspec.json.Decoder(ReviveMany)
 _nothing = msgspec.json.Decoder(Nothing)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -24,23 +31,39 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     routes = Blueprint("tasks", __name__)
     _add_looking(routes, records)
 
-    def submit_one(data: bytes) -> Response:
-        ids, statuses, warning = ledger.submit([wire.decode(data, _submission)], batch=False)
-        return wire.answer(_with(warning, {"task_id": ids[0], "status": statuses[0]}), 201)
-
     @routes.post("/submit-task")
     def submit_task() -> Response:
         wire.query(Nothing)
-        return submit_one(ledger.profiles.fill(wire.body()))
+        data = ledger.profiles.fill(wire.body())
+        return _submit(ledger, data, [wire.decode(data, _submission)])
 
     @routes.post("/tasks")
     def submit_tasks() -> Response:
         wire.query(Nothing)
         data = ledger.profiles.fill(wire.body())
         if data.startswith(b'{"tasks"') or "tasks" in wire.decode(data, _fields):
-            ids, _, warning = ledger.submit(wire.decode(data, _batch).tasks)
-            return wire.answer(_with(warning, {"task_ids": ids}), 201)
-        return submit_one(data)
+            return _submit(ledger, data, wire.decode(data, _batch).tasks, batch=True)
+        return _submit(ledger, data, [wire.decode(data, _submission)])
+
+    @routes.post("/tasks/schedule")
+    def schedule_task() -> Response:
+        wire.query(Nothing)
+        data = wire.body()
+        later = wire.decode(data, _later)
+        submission = Submission(
+            later.type, later.payload, delay_seconds=later.delay_seconds, max_retries=later.retries
+        )
+        return _submit(ledger, data, [submission])
+
+    @routes.post("/tasks/revive")
+    def revive_many() -> Response:
+        wire.query(Nothing)
+        return wire.answer({"revived": ledger.dead_letters.revive(wire.decode(wire.body(), _revive_many))})
+
+    @routes.post("/tasks/drop")
+    def drop_many() -> Response:
+        wire.query(Nothing)
+        return wire.answer({"dropped": ledger.dead_letters.drop(wire.decode(wire.body(), _drop))})
 
     @routes.post("/tasks/<int:task_id>/cancel")
     def cancel(task_id: int) -> Response:
@@ -93,5 +116,27 @@ def _add_looking(routes: Blueprint, records: Records) -> None:
         return Response(records.output(task_id), mimetype="application/x-ndjson")
 
 
-def _with(warning: str | None, answer: dict[str, Any]) -> dict[str, Any]:
-    return answer if warning is None else {**answer, "warning": warning}
+def _submit(ledger: Ledger, data: bytes, submissions: Sequence[Submission], batch: bool = False) -> Response:
+    """Store them and answer; a request that came before with the same Idempotency-Key is answered as then."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return _sent(_answer(ledger.submit(submissions, batch=batch), batch))
+    once = idempotency.repeatable(key, data)
+    return _sent(ledger.submit_once(once, submissions, batch, lambda submitted: _answer(submitted, batch)))
+
+
+def _answer(submitted: Submitted, batch: bool) -> Answer:
+    ids, statuses, existing, warning = submitted
+    body: dict[str, Any] = {"task_ids": ids} if batch else {"task_id": ids[0], "status": statuses[0]}
+    if existing and not batch:
+        body["existing"] = True
+    if warning is not None:
+        body["warning"] = warning
+    return Answer(200 if existing and not batch else 201, msgspec.json.encode(body) + b"\n")
+
+
+def _sent(answer: Answer) -> Response:
+    response = Response(answer.body, answer.status, mimetype="application/json")
+    if answer.replayed:
+        response.headers["Idempotent-Replay"] = "true"
+    return response

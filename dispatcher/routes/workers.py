@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import msgspec
 from flask import Blueprint, Response
 
 from dispatcher import wire
 from dispatcher.ledger import Ledger
 from dispatcher.records import Records
 from shared.protocol import Nothing
+
+_nothing = msgspec.json.Decoder(Nothing)
 
 
 def blueprint(ledger: Ledger, records: Records) -> Blueprint:
@@ -30,5 +35,24 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
         view = records.worker(worker)
         ledger.forget_worker(view.worker_id)
         return wire.answer(view)
+
+    @routes.post("/workers/<worker>/pause")
+    def pause_worker(worker: str) -> Response:
+        return _order(worker, "pause")
+
+    @routes.post("/workers/<worker>/resume")
+    def resume_worker(worker: str) -> Response:
+        return _order(worker, None)
+
+    @routes.post("/workers/<worker>/drain")
+    def drain_worker(worker: str) -> Response:
+        return _order(worker, "drain")
+
+    def _order(worker: str, ordered: Literal["pause", "drain"] | None) -> Response:
+        wire.query(Nothing)
+        wire.decode(wire.body(optional=True), _nothing)
+        worker_id = records.worker(worker).worker_id
+        ledger.order_worker(worker_id, ordered)
+        return wire.answer(records.worker(worker_id))
 
     return routes

@@ -53,18 +53,18 @@ SELECT id, id FROM (SELECT nextval(pg_get_serial_sequence('tasks', 'task_id')) A
 
 -- name: submit!
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
-                   max_retries, crash_limit, timeout_seconds, backoff, tags, flow_id, kin)
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
 SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), :now,
        CAST(value ->> 4 AS DOUBLE PRECISION), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
-       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9,
-       CAST(value ->> 10 AS BIGINT), CAST(value ->> 11 AS BIGINT)
+       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9, value ->> 10,
+       CAST(value ->> 11 AS BIGINT), CAST(value ->> 12 AS BIGINT)
   FROM json_array_elements(CAST(:rows AS json));
 
 -- name: claimable
-SELECT -t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload,
-       t.kin
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
+       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
- WHERE t.status = 'pending' AND t.type = :type
+ WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
  ORDER BY t.priority DESC, t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
 
 -- name: claim!
@@ -89,8 +89,8 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
           FROM json_array_elements(CAST(:rows AS json))) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND (tasks.status || '') = 'in-progress'
-RETURNING tasks.task_id, tasks.attempt, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq, tasks.flow_id,
-          tasks.kin;
+RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
+          tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
 
 -- name: record_completed!
 INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
@@ -109,7 +109,34 @@ UPDATE tasks SET status = 'pending', run_at = NULL
  WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
                     ORDER BY run_at LIMIT :n FOR UPDATE SKIP LOCKED)
    AND status = 'scheduled'
-RETURNING type, task_id;
+RETURNING queue || '/' || type, task_id, limit_key;
+
+-- name: lock_key*!
+SELECT pg_advisory_xact_lock(hashtextextended(:unique_key, 0));
+
+-- name: overdue
+SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks
+ WHERE deadline_at <= :now AND deadline_at IS NOT NULL AND status IN ('scheduled', 'pending')
+ ORDER BY deadline_at LIMIT :n FOR UPDATE SKIP LOCKED;
+
+-- name: lane_limits
+SELECT kind, name, max_running, max_starts, per_seconds FROM limits
+ WHERE kind IN ('queue', 'type') ORDER BY kind, name FOR UPDATE;
+
+-- name: key_limits
+SELECT kind, name, max_running, max_starts, per_seconds FROM limits
+ WHERE kind = 'key' AND name IN (SELECT value FROM json_array_elements_text(CAST(:names AS json)))
+ ORDER BY kind, name FOR UPDATE;
+
+-- name: droppable
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
+ WHERE t.task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
+   AND t.finished_at IS NOT NULL
+   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
+   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
+                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+ ORDER BY t.task_id FOR UPDATE OF t SKIP LOCKED;
 
 -- name: present_term$
 SELECT term FROM leader WHERE one = 1 FOR SHARE;
@@ -144,7 +171,7 @@ UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending
        run_at = CASE WHEN run_at > :now THEN run_at END
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
    AND status = 'blocked'
-RETURNING type, task_id, run_at;
+RETURNING queue || '/' || type, task_id, run_at, limit_key;
 
 -- name: sweep
 UPDATE nodes SET waiting = 0, status = CASE WHEN kind = 'task' THEN NULL ELSE 'cancelled' END
@@ -156,12 +183,7 @@ RETURNING node_id, kind;
 UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
    AND status = 'blocked'
-RETURNING task_id, type, attempt, flow_id, kin;
-
--- name: record_errors!
-INSERT INTO task_results (task_id, attempt, error)
-SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), :error
-  FROM json_array_elements(CAST(:rows AS json));
+RETURNING task_id, queue || '/' || type, attempt, flow_id, kin, limit_key;
 
 -- name: parents
 SELECT e.child_id, e.key, e.parent_id, t.status, r.result, r.error

@@ -13,12 +13,43 @@ UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq - :
 
 -- name: submit!
 -- New tasks, blocked, scheduled or pending. :rows of (task_id, type, status, priority, run_at, max_retries,
--- crash_limit, timeout_seconds, backoff, tags, flow_id, kin).
+-- crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin).
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
-                   max_retries, crash_limit, timeout_seconds, backoff, tags, flow_id, kin)
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, :now, value ->> 4,
-       value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
+       value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10,
+       value ->> 11, value ->> 12
   FROM json_each(:rows);
+
+-- name: restrict*!
+-- What few of them have: until when they may start, when they hang, and keys.
+UPDATE tasks SET deadline_at = :deadline_at, stall_seconds = :stall_seconds, unique_key = :unique_key,
+       limit_key = :limit_key WHERE task_id = :task_id;
+
+-- name: lock_key*!
+-- Nobody else makes a task with this unique_key until this transaction ends: one writer sees to that.
+SELECT :unique_key;
+
+-- name: live_with_key^
+-- The one live task with a unique key.
+SELECT task_id, status FROM tasks
+ WHERE unique_key = :unique_key AND unique_key IS NOT NULL
+   AND status IN ('blocked', 'scheduled', 'pending', 'in-progress');
+
+-- name: answer_of_key^
+-- What was answered to a request that came with this Idempotency-Key.
+SELECT body_hash, status, answer FROM idempotency WHERE key = :key;
+
+-- name: reserve_key!
+-- 0: somebody has used it before, or does just now and has been waited for.
+INSERT INTO idempotency (key, body_hash, status, answer, created_at)
+VALUES (:key, :body_hash, 0, :answer, :now) ON CONFLICT (key) DO NOTHING;
+
+-- name: keep_answer!
+UPDATE idempotency SET status = :status, answer = :answer WHERE key = :key;
+
+-- name: prune_keys!
+DELETE FROM idempotency WHERE created_at < :before;
 
 -- name: add_payload*!
 INSERT INTO task_payloads (task_id, payload) VALUES (:task_id, :payload);
@@ -28,16 +59,24 @@ INSERT INTO task_tags (tag, task_id) VALUES (:tag, :task_id);
 
 -- ---------------------------------------------------------------- claim
 
--- name: pending_types
--- Types that have something to claim.
-SELECT type FROM task_counts WHERE status = 'pending' GROUP BY type HAVING SUM(n) > 0;
+-- name: pending_lanes
+-- Lanes (queue and type) that have something pending.
+SELECT queue || '/' || type FROM task_counts
+ WHERE status = 'pending' GROUP BY queue, type HAVING SUM(n) > 0;
+
+-- name: claim_lanes
+-- The same for claims; and a row NULL if queues or types are paused or limited at all.
+SELECT queue || '/' || type FROM task_counts
+ WHERE status = 'pending' GROUP BY queue, type HAVING SUM(n) > 0
+UNION ALL
+SELECT NULL WHERE EXISTS (SELECT 1 FROM pauses) OR EXISTS (SELECT 1 FROM limits WHERE kind IN ('queue', 'type'));
 
 -- name: claimable
--- The best pending tasks of a type, in the order in which they must be claimed.
-SELECT -t.priority, t.task_id, t.attempt, t.alone, t.type, t.timeout_seconds, t.checkpoint_seq, p.payload,
-       t.kin
+-- The best pending tasks of a lane, in the order in which they must be claimed.
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
+       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
- WHERE t.status = 'pending' AND t.type = :type
+ WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
  ORDER BY t.priority DESC, t.task_id LIMIT :n;
 
 -- name: claim!
@@ -50,6 +89,141 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
 -- name: resume_point^
 -- What a new grant goes on from.
 SELECT seq, state, progress, elapsed_seconds, output_chunks FROM checkpoints WHERE task_id = :task_id;
+
+-- name: next_deadline$
+-- When the next task that was not started misses its deadline.
+SELECT MIN(deadline_at) FROM tasks WHERE deadline_at IS NOT NULL AND status IN ('scheduled', 'pending');
+
+-- name: overdue
+-- Tasks that have missed their deadline without having been started.
+SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks
+ WHERE deadline_at <= :now AND deadline_at IS NOT NULL AND status IN ('scheduled', 'pending')
+ ORDER BY deadline_at LIMIT :n;
+
+-- name: expire*!
+-- A task that was not started in time ends.
+UPDATE tasks SET status = 'failed', finished_at = :now, run_at = NULL, alone = 0
+ WHERE task_id = :task_id AND status IN ('scheduled', 'pending');
+
+-- ---------------------------------------------------------------- limits and pauses
+
+-- name: pauses
+SELECT kind, name FROM pauses ORDER BY kind, name;
+
+-- name: lane_limits
+-- Limits of queues and types, kept from others until this transaction ends.
+SELECT kind, name, max_running, max_starts, per_seconds FROM limits
+ WHERE kind IN ('queue', 'type') ORDER BY kind, name;
+
+-- name: key_limits
+-- Limits of keys (:names a JSON array), kept from others until this transaction ends.
+SELECT kind, name, max_running, max_starts, per_seconds FROM limits
+ WHERE kind = 'key' AND name IN (SELECT value FROM json_each(:names)) ORDER BY kind, name;
+
+-- name: running_in_lanes
+SELECT queue, type, CAST(SUM(n) AS BIGINT) FROM task_counts
+ WHERE status = 'in-progress' GROUP BY queue, type HAVING SUM(n) > 0;
+
+-- name: running_of_key$
+SELECT COUNT(*) FROM tasks WHERE limit_key = :name AND place = 3 AND place > 0;
+
+-- name: starts_in_window^
+-- How many were started within a limit's window, and the first of them.
+SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT), MIN(started_at) FROM limit_starts
+ WHERE kind = :kind AND name = :name AND started_at > :since;
+
+-- name: add_starts!
+INSERT INTO limit_starts (kind, name, started_at, n) VALUES (:kind, :name, :lease_now, :n)
+ON CONFLICT (kind, name, started_at) DO UPDATE SET n = limit_starts.n + excluded.n;
+
+-- name: drop_starts!
+DELETE FROM limit_starts WHERE kind = :kind AND name = :name AND started_at <= :since;
+
+-- name: set_opening!
+UPDATE limits SET opens_at = :opens_at WHERE kind = :kind AND name = :name;
+
+-- name: next_opening$
+-- When the window of a limit lets more start (lease clock).
+SELECT MIN(opens_at) FROM limits WHERE opens_at IS NOT NULL;
+
+-- name: opening_limits
+SELECT kind, name FROM limits WHERE opens_at IS NOT NULL AND opens_at <= :lease_now
+ ORDER BY opens_at LIMIT :n;
+
+-- name: place*!
+UPDATE tasks SET place = :place WHERE task_id = :task_id;
+
+-- name: next_waiting_lane^
+-- The next lane in which tasks of a key wait for a place.
+SELECT queue, type FROM tasks
+ WHERE limit_key = :name AND place = 1 AND place > 0 AND (queue, type) > (:queue, :type)
+ ORDER BY queue, type LIMIT 1;
+
+-- name: admit
+-- Of the best :n of a key in a lane those that still wait get a place. Better ones that come later are
+-- let in too; a claim decides how many are started.
+UPDATE tasks SET place = 2
+ WHERE task_id IN (SELECT task_id FROM (
+         SELECT * FROM (SELECT task_id, place, priority FROM tasks
+                         WHERE limit_key = :name AND place = 1 AND place > 0 AND queue = :queue AND type = :type
+                         ORDER BY priority DESC, task_id LIMIT :n) waiting
+         UNION ALL
+         SELECT * FROM (SELECT task_id, place, priority FROM tasks
+                         WHERE limit_key = :name AND place = 2 AND place > 0 AND queue = :queue AND type = :type
+                         ORDER BY priority DESC, task_id LIMIT :n) admitted
+         ORDER BY 3 DESC, 1 LIMIT :n) best WHERE place = 1)
+   AND place = 1
+RETURNING task_id;
+
+-- name: admit_any
+-- Tasks of a key that wait get a place, whatever their lane.
+UPDATE tasks SET place = 2
+ WHERE task_id IN (SELECT task_id FROM tasks WHERE limit_key = :name AND place = 1 AND place > 0 LIMIT :n)
+   AND place = 1
+RETURNING task_id, queue || '/' || type;
+
+-- name: hold_back_any
+-- Tasks of a key that might have been claimed wait for a place again.
+UPDATE tasks SET place = 1
+ WHERE task_id IN (SELECT task_id FROM tasks WHERE limit_key = :name AND place = 2 AND place > 0 LIMIT :n)
+   AND place = 2
+RETURNING task_id;
+
+-- name: put_limit!
+INSERT INTO limits (kind, name, max_running, max_starts, per_seconds, settled, opens_at)
+VALUES (:kind, :name, :max_running, :max_starts, :per_seconds, 0, NULL)
+ON CONFLICT (kind, name) DO UPDATE SET max_running = excluded.max_running, max_starts = excluded.max_starts,
+       per_seconds = excluded.per_seconds, settled = 0, opens_at = NULL;
+
+-- name: lift_limit!
+UPDATE limits SET max_running = NULL, max_starts = NULL, per_seconds = NULL, settled = 0, opens_at = NULL
+ WHERE kind = :kind AND name = :name;
+
+-- name: settle_limit!
+UPDATE limits SET settled = 1 WHERE kind = :kind AND name = :name;
+
+-- name: drop_limit!
+DELETE FROM limits WHERE kind = :kind AND name = :name;
+
+-- name: drop_all_starts!
+DELETE FROM limit_starts WHERE kind = :kind AND name = :name;
+
+-- name: unsettled_limits
+SELECT kind, name FROM limits WHERE settled = 0 ORDER BY kind, name;
+
+-- name: limit^
+SELECT kind, name, max_running, max_starts, per_seconds FROM limits
+ WHERE kind = :kind AND name = :name AND (max_running IS NOT NULL OR max_starts IS NOT NULL);
+
+-- name: limit_views
+SELECT kind, name, max_running, max_starts, per_seconds FROM limits
+ WHERE max_running IS NOT NULL OR max_starts IS NOT NULL ORDER BY kind, name;
+
+-- name: pause!
+INSERT INTO pauses (kind, name, paused_at) VALUES (:kind, :name, :now) ON CONFLICT (kind, name) DO NOTHING;
+
+-- name: resume!
+DELETE FROM pauses WHERE kind = :kind AND name = :name;
 
 -- ---------------------------------------------------------------- renew, readopt
 
@@ -96,7 +270,7 @@ UPDATE tasks SET status = 'in-progress', worker_key = :worker_key, lease_id = :l
  WHERE tasks.task_id = :task_id AND tasks.attempt = :attempt AND tasks.status IN ('pending', 'scheduled')
    AND a.task_id = :task_id AND a.attempt = :attempt AND a.lease_id = :lease_id AND a.outcome = 'reclaimed'
    AND (tasks.revived_attempt IS NULL OR tasks.revived_attempt < tasks.attempt)
-RETURNING tasks.type, COALESCE(tasks.saved_seconds, 0) - COALESCE(tasks.resumed_seconds, 0);
+RETURNING tasks.queue || '/' || tasks.type, COALESCE(tasks.saved_seconds, 0) - COALESCE(tasks.resumed_seconds, 0);
 
 -- name: forget_reclaim^
 -- The second half of readopt: the attempt has not ended after all.
@@ -137,8 +311,8 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
                value ->> 3 AS elapsed_seconds FROM json_each(:rows)) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND tasks.status = 'in-progress'
-RETURNING tasks.task_id, tasks.attempt, tasks.type, tasks.resumed_seconds, tasks.checkpoint_seq, tasks.flow_id,
-          tasks.kin;
+RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
+          tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
 
 -- name: record_completed!
 -- History of tasks just completed; :rows as for complete, the winners only.
@@ -155,8 +329,9 @@ SELECT value ->> 0, value ->> 1, CAST(value ->> 5 AS BLOB) FROM json_each(:rows)
 
 -- name: held^
 -- Fenced: what must be known to decide how an attempt ends.
-SELECT task_id, attempt, lease_id, type, worker_key, started_at, failures, crashes, releases, alone, running,
-       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds, flow_id, kin
+SELECT task_id, attempt, lease_id, queue || '/' || type, worker_key, started_at, failures, crashes, releases, alone, running,
+       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds, limit_key,
+       flow_id, kin
   FROM tasks
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
 
@@ -176,9 +351,10 @@ INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_a
 VALUES (:task_id, :attempt, :worker_key, :lease_id, :outcome, :started_at, :now,
         :elapsed_seconds, :resumed_seq, :lost_seconds, :alone, :counted, :cached, :error);
 
--- name: record_error!
+-- name: record_error*!
 -- The recorded outcome of a task that ended without a result.
-INSERT INTO task_results (task_id, attempt, error) VALUES (:task_id, :attempt, :error);
+INSERT INTO task_results (task_id, attempt, error, error_type)
+VALUES (:task_id, :attempt, :error, :error_type);
 
 -- name: drop_checkpoint*!
 DELETE FROM checkpoints WHERE task_id = :task_id;
@@ -212,14 +388,15 @@ UPDATE tasks SET status = 'pending', run_at = NULL
  WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
                     ORDER BY run_at LIMIT :n)
    AND status = 'scheduled'
-RETURNING type, task_id;
+RETURNING queue || '/' || type, task_id, limit_key;
 
 -- name: next_due$
 -- When the next scheduled task is due.
 SELECT MIN(run_at) FROM tasks WHERE status = 'scheduled';
 
 -- name: task_state^
-SELECT status, type, attempt, lease_id, worker_key FROM tasks WHERE task_id = :task_id;
+SELECT status, queue || '/' || type, attempt, lease_id, worker_key, limit_key, place, unique_key
+  FROM tasks WHERE task_id = :task_id;
 
 -- name: cancel^
 -- A task that waits ends; one that runs is ended by end_attempt.
@@ -230,7 +407,8 @@ RETURNING task_id;
 -- name: revive^
 -- A failed or cancelled task gets a second life; its attempts are counted on.
 UPDATE tasks SET status = 'pending', finished_at = NULL, run_at = NULL, failures = 0, crashes = 0, alone = 0,
-       message = NULL, revived_attempt = attempt
+       message = NULL, revived_attempt = attempt,
+       deadline_at = CASE WHEN deadline_at <= :now THEN NULL ELSE deadline_at END
  WHERE task_id = :task_id AND status IN ('failed', 'cancelled')
 RETURNING task_id;
 
@@ -250,7 +428,7 @@ DELETE FROM task_outputs WHERE task_id = :task_id;
 
 -- name: prunable
 -- Tasks that ended before :before, oldest first; none whose flow or whose child still lives.
-SELECT t.task_id, t.type, t.status, t.flow_id, t.kin FROM tasks t
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
  WHERE t.finished_at IS NOT NULL AND t.finished_at < :before
    AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
                                WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
@@ -280,19 +458,42 @@ DELETE FROM completions WHERE second < :before;
 -- Is there anything that prune would remove?
 SELECT EXISTS (SELECT 1 FROM tasks WHERE finished_at IS NOT NULL AND finished_at < :before)
     OR EXISTS (SELECT 1 FROM workers WHERE gone_at < :before)
-    OR EXISTS (SELECT 1 FROM completions WHERE second < :before);
+    OR EXISTS (SELECT 1 FROM completions WHERE second < :before)
+    OR EXISTS (SELECT 1 FROM idempotency WHERE created_at < :keys_before);
+
+-- name: drop_logs*!
+DELETE FROM task_logs WHERE task_id = :task_id;
+
+-- ---------------------------------------------------------------- logs
+
+-- name: add_log_line*!
+INSERT INTO task_logs (task_id, attempt, at, level, message)
+VALUES (:task_id, :attempt, :at, :level, :message);
+
+-- name: trim_log!
+-- Only the newest :n lines of an attempt are kept.
+DELETE FROM task_logs WHERE task_id = :task_id AND attempt = :attempt AND line_id <=
+       (SELECT line_id FROM task_logs WHERE task_id = :task_id AND attempt = :attempt
+         ORDER BY line_id DESC LIMIT 1 OFFSET :n);
+
+-- name: log_page
+SELECT line_id, attempt, at, level, message FROM task_logs
+ WHERE task_id = :task_id AND line_id > :after AND (CAST(:attempt AS BIGINT) IS NULL OR attempt = :attempt)
+ ORDER BY line_id LIMIT :n;
 
 -- ---------------------------------------------------------------- workers
 
 -- name: worker^
-SELECT worker_key, state, name, types FROM workers WHERE worker_id = :worker_id;
+SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id;
 
 -- name: hear_worker^
 -- Any message counts as a heartbeat; an unknown worker registers itself.
-INSERT INTO workers (worker_id, name, host, pid, slots, types, state, last_heartbeat, last_heartbeat_at, gone_at)
-VALUES (:worker_id, :name, :host, :pid, :slots, :types, :state, :lease_now, :now, :gone_at)
+INSERT INTO workers (worker_id, name, host, pid, slots, types, queues, threads, state,
+                     last_heartbeat, last_heartbeat_at, gone_at)
+VALUES (:worker_id, :name, :host, :pid, :slots, :types, :queues, :threads, :state, :lease_now, :now, :gone_at)
 ON CONFLICT (worker_id) DO UPDATE SET name = excluded.name, host = excluded.host, pid = excluded.pid,
-       slots = excluded.slots, types = excluded.types, state = excluded.state,
+       slots = excluded.slots, types = excluded.types, queues = excluded.queues, threads = excluded.threads,
+       state = excluded.state,
        last_heartbeat = excluded.last_heartbeat, last_heartbeat_at = excluded.last_heartbeat_at,
        gone_at = excluded.gone_at
 RETURNING worker_key;
@@ -301,6 +502,11 @@ RETURNING worker_key;
 -- A heartbeat of a worker that said before who it is.
 UPDATE workers SET state = :state, last_heartbeat = :lease_now, last_heartbeat_at = :now, gone_at = :gone_at
  WHERE worker_key = :worker_key;
+
+-- name: order_worker!
+-- What an operator wants of a worker that lives: it hears it with its next message, and keeps to it.
+UPDATE workers SET ordered = :ordered, state = :state
+ WHERE worker_key = :worker_key AND state IN ('alive', 'paused', 'draining');
 
 -- name: last_heard$
 SELECT last_heartbeat_at FROM workers WHERE worker_key = :worker_key;
@@ -314,6 +520,47 @@ RETURNING worker_key;
 -- name: forget_worker^
 DELETE FROM workers WHERE worker_key = :worker_key AND state IN ('dead', 'stopped') RETURNING worker_key;
 
+-- name: droppable
+-- Of these tasks (:task_ids a JSON array) those that have ended and that nobody needs, as for prunable.
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
+ WHERE t.task_id IN (SELECT value FROM json_each(:task_ids)) AND t.finished_at IS NOT NULL
+   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
+   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
+                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+ ORDER BY t.task_id;
+
+-- name: ended_ids
+-- Ended tasks after an id, as a filter wants them: found by readers, decided on again by the writer.
+SELECT task_id FROM tasks
+ WHERE task_id > :after AND finished_at IS NOT NULL AND (CAST(:status AS TEXT) IS NULL OR status = :status)
+   AND (CAST(:type AS TEXT) IS NULL OR type = :type) AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
+ ORDER BY task_id LIMIT :n;
+
+-- name: ended_ids_dead
+-- The same for one kind of dead letters.
+SELECT task_id FROM tasks
+ WHERE status IN ('failed', 'cancelled') AND status = :status AND task_id > :after
+   AND (CAST(:type AS TEXT) IS NULL OR type = :type) AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
+ ORDER BY task_id LIMIT :n;
+
+-- name: ended_ids_with_error
+-- The same for those with an error of one type.
+SELECT t.task_id FROM task_results r JOIN tasks t ON t.task_id = r.task_id
+ WHERE r.error_type = :error_type AND r.error_type IS NOT NULL AND r.task_id > :after
+   AND (CAST(:status AS TEXT) IS NULL OR t.status = :status)
+   AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
+ ORDER BY r.task_id LIMIT :n;
+
+-- name: ended_ids_with_tag
+SELECT t.task_id FROM task_tags g JOIN tasks t ON t.task_id = g.task_id
+  LEFT JOIN task_results r ON r.task_id = t.task_id
+ WHERE g.tag = :tag AND g.task_id > :after AND t.finished_at IS NOT NULL
+   AND (CAST(:error_type AS TEXT) IS NULL OR r.error_type = :error_type)
+   AND (CAST(:status AS TEXT) IS NULL OR t.status = :status)
+   AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
+ ORDER BY g.task_id LIMIT :n;
+
 -- name: prune_workers!
 DELETE FROM workers WHERE gone_at < :before;
 
@@ -324,8 +571,8 @@ SELECT types FROM workers WHERE types IS NOT NULL OR state = 'alive';
 -- ---------------------------------------------------------------- counts, clock
 
 -- name: add_count*!
-INSERT INTO task_counts (shard, type, status, n) VALUES (:shard, :type, :status, :n)
-ON CONFLICT (shard, type, status) DO UPDATE SET n = task_counts.n + excluded.n;
+INSERT INTO task_counts (shard, queue, type, status, n) VALUES (:shard, :queue, :type, :status, :n)
+ON CONFLICT (shard, queue, type, status) DO UPDATE SET n = task_counts.n + excluded.n;
 
 -- name: add_completions!
 INSERT INTO completions (second, shard, n) VALUES (:second, :shard, :n)
@@ -376,8 +623,8 @@ INSERT INTO edges (child_id, parent_id, key, position)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:rows);
 
 -- name: add_fan_out!
-INSERT INTO fan_outs (fork_id, join_id, source_id, run_at, task)
-VALUES (:fork_id, :join_id, :source_id, :run_at, :task);
+INSERT INTO fan_outs (fork_id, join_id, source_id, run_at, deadline_at, task)
+VALUES (:fork_id, :join_id, :source_id, :run_at, :deadline_at, :task);
 
 -- name: add_flow_count*!
 INSERT INTO flow_counts (flow_id, status, shard, n) VALUES (:flow_id, :status, :shard, :n)
@@ -409,7 +656,7 @@ UPDATE nodes SET waiting = waiting + 1
 UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
        run_at = CASE WHEN run_at > :now THEN run_at END
  WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
-RETURNING type, task_id, run_at;
+RETURNING queue || '/' || type, task_id, run_at, limit_key;
 
 -- name: descendants
 -- What must not run because a parent did not complete. A join is passed through: it ends with its parts.
@@ -430,11 +677,7 @@ RETURNING node_id, kind;
 -- name: cancel_blocked
 UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
  WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
-RETURNING task_id, type, attempt, flow_id, kin;
-
--- name: record_errors!
--- The same error for many tasks; :rows of (task_id, attempt).
-INSERT INTO task_results (task_id, attempt, error) SELECT value ->> 0, value ->> 1, :error FROM json_each(:rows);
+RETURNING task_id, queue || '/' || type, attempt, flow_id, kin, limit_key;
 
 -- name: end_node!
 -- A fork or a join ends.
@@ -452,7 +695,7 @@ SELECT MIN(CASE WHEN COALESCE(t.status, n.status) = 'failed' THEN e.parent_id EN
  WHERE e.child_id = :node_id;
 
 -- name: fan_out^
-SELECT join_id, source_id, run_at, task FROM fan_outs WHERE fork_id = :fork_id;
+SELECT join_id, source_id, run_at, deadline_at, task FROM fan_outs WHERE fork_id = :fork_id;
 
 -- name: result_of$
 SELECT result FROM task_results WHERE task_id = :task_id;
@@ -536,7 +779,8 @@ SELECT e.child_id, e.parent_id FROM nodes n JOIN edges e ON e.child_id = n.node_
 
 -- name: flow_tasks
 -- Those that are live, or (:ended = 1) those that ended without a result.
-SELECT t.task_id, t.type, t.status, t.attempt, t.lease_id, t.kin FROM nodes n JOIN tasks t ON t.task_id = n.node_id
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.attempt, t.lease_id, t.kin, t.limit_key, t.unique_key
+  FROM nodes n JOIN tasks t ON t.task_id = n.node_id
  WHERE n.flow_id = :flow_id AND ((:ended = 0 AND t.status IN ('blocked', 'scheduled', 'pending', 'in-progress'))
                                  OR (:ended = 1 AND t.status IN ('failed', 'cancelled')))
  ORDER BY t.task_id;
@@ -573,11 +817,8 @@ DELETE FROM nodes WHERE node_id = :task_id;
 -- name: drop_edges*!
 DELETE FROM edges WHERE child_id = :task_id OR parent_id = :task_id;
 
--- name: emptied_flows
--- Old flows whose tasks have all been removed.
-SELECT f.flow_id FROM flows f
- WHERE f.created_at < :before
-   AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.flow_id = f.flow_id AND n.kind = 'task') LIMIT :n;
+-- name: flow_has_tasks$
+SELECT EXISTS (SELECT 1 FROM nodes WHERE flow_id = :flow_id AND kind = 'task');
 
 -- name: drop_fan_outs*!
 DELETE FROM fan_outs WHERE fork_id IN (SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork');
@@ -677,7 +918,8 @@ DELETE FROM schedule_slots WHERE fired_at < :before;
 SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.failures, t.crashes, t.releases,
        t.max_retries, t.crash_limit, t.timeout_seconds, w.name, w.worker_id, t.progress, t.message,
        r.result, COALESCE(r.error, a.error), t.created_at, t.run_at, t.started_at, t.finished_at,
-       t.elapsed_seconds, t.resumed_seconds, t.flow_id, n.key, t.kin
+       t.elapsed_seconds, t.resumed_seconds, t.queue, t.deadline_at, t.stall_seconds, t.unique_key, t.limit_key,
+       t.flow_id, n.key, t.kin
   FROM tasks t
   LEFT JOIN nodes n ON n.node_id = t.task_id
   LEFT JOIN task_payloads p ON p.task_id = t.task_id
@@ -690,6 +932,7 @@ SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.
 -- Newest first.
 SELECT task_id FROM tasks
  WHERE task_id < :after AND (CAST(:status AS TEXT) IS NULL OR status = :status) AND (CAST(:type AS TEXT) IS NULL OR type = :type)
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
  ORDER BY task_id DESC LIMIT :n;
 
 -- name: task_ids_dead
@@ -697,6 +940,7 @@ SELECT task_id FROM tasks
 SELECT task_id FROM tasks
  WHERE status IN ('failed', 'cancelled') AND status = :status AND task_id < :after
    AND (CAST(:type AS TEXT) IS NULL OR type = :type)
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
  ORDER BY task_id DESC LIMIT :n;
 
 -- name: task_ids_held
@@ -704,6 +948,7 @@ SELECT task_id FROM tasks
 SELECT task_id FROM tasks
  WHERE status = 'in-progress' AND CAST(:status AS TEXT) = 'in-progress' AND +task_id < :after
    AND (CAST(:type AS TEXT) IS NULL OR type = :type)
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
  ORDER BY +task_id DESC LIMIT :n;
 
 -- name: task_ids_due
@@ -711,13 +956,27 @@ SELECT task_id FROM tasks
 SELECT task_id FROM tasks
  WHERE status = 'scheduled' AND CAST(:status AS TEXT) = 'scheduled' AND +task_id < :after
    AND (CAST(:type AS TEXT) IS NULL OR type = :type)
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue)
  ORDER BY +task_id DESC LIMIT :n;
 
 -- name: task_ids_with_tag
 SELECT t.task_id FROM task_tags g JOIN tasks t ON t.task_id = g.task_id
+  LEFT JOIN task_results r ON r.task_id = t.task_id
  WHERE g.tag = :tag AND g.task_id < :after
-   AND (CAST(:status AS TEXT) IS NULL OR t.status = :status) AND (CAST(:type AS TEXT) IS NULL OR t.type = :type)
+   AND (CAST(:error_type AS TEXT) IS NULL OR r.error_type = :error_type)
+   AND (CAST(:status AS TEXT) IS NULL OR t.status = :status)
+   AND (CAST(:type AS TEXT) IS NULL OR t.type = :type)
+   AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
  ORDER BY g.task_id DESC LIMIT :n;
+
+-- name: task_ids_with_error
+-- The same for dead letters with an error of one type.
+SELECT t.task_id FROM task_results r JOIN tasks t ON t.task_id = r.task_id
+ WHERE r.error_type = :error_type AND r.error_type IS NOT NULL AND r.task_id < :after
+   AND (CAST(:status AS TEXT) IS NULL OR t.status = :status)
+   AND (CAST(:type AS TEXT) IS NULL OR t.type = :type)
+   AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
+ ORDER BY r.task_id DESC LIMIT :n;
 
 -- name: attempt_views
 -- Ended attempts from history, the running one from its task.
@@ -731,6 +990,67 @@ SELECT t.attempt, w.name, w.worker_id, NULL, t.started_at, NULL, NULL, t.resumed
  WHERE t.task_id = :task_id AND t.status = 'in-progress'
  ORDER BY 1;
 
+-- name: history_completed
+-- Attempts that completed their task, newest first.
+SELECT t.task_id, t.type, t.queue, a.attempt, w.name, w.worker_id, a.outcome, a.started_at, t.finished_at,
+       a.elapsed_seconds, a.resumed_seq, a.lost_seconds, a.error, a.cached
+  FROM tasks t JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempt
+  LEFT JOIN workers w ON w.worker_key = a.worker_key
+ WHERE t.finished_at IS NOT NULL AND t.status = 'completed' AND a.outcome = 'completed'
+   AND t.finished_at <= :until AND t.finished_at >= :since
+   AND (t.finished_at < :at OR (t.finished_at = :at AND (t.task_id, t.attempt) < (:task_id, :attempt)))
+   AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
+   AND (CAST(:worker AS TEXT) IS NULL OR w.worker_id = :worker OR w.name = :worker)
+   AND (CAST(:tag AS TEXT) IS NULL
+        OR EXISTS (SELECT 1 FROM task_tags g WHERE g.tag = :tag AND g.task_id = t.task_id))
+ ORDER BY t.finished_at DESC, t.task_id DESC LIMIT :n;
+
+-- name: history_others
+-- Attempts that ended otherwise, newest first.
+SELECT t.task_id, t.type, t.queue, a.attempt, w.name, w.worker_id, a.outcome, a.started_at, a.finished_at,
+       a.elapsed_seconds, a.resumed_seq, a.lost_seconds, a.error, a.cached
+  FROM attempts a JOIN tasks t ON t.task_id = a.task_id
+  LEFT JOIN workers w ON w.worker_key = a.worker_key
+ WHERE a.outcome <> 'completed' AND a.finished_at <= :until AND a.finished_at >= :since
+   AND (a.finished_at < :at OR (a.finished_at = :at AND (a.task_id, a.attempt) < (:task_id, :attempt)))
+   AND (CAST(:outcome AS TEXT) IS NULL OR a.outcome = :outcome)
+   AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
+   AND (CAST(:worker AS TEXT) IS NULL OR w.worker_id = :worker OR w.name = :worker)
+   AND (CAST(:tag AS TEXT) IS NULL
+        OR EXISTS (SELECT 1 FROM task_tags g WHERE g.tag = :tag AND g.task_id = t.task_id))
+ ORDER BY a.finished_at DESC, a.task_id DESC, a.attempt DESC LIMIT :n;
+
+-- ---------------------------------------------------------------- explaining
+
+-- name: standing^
+-- What decides when a task may start.
+SELECT task_id, status, queue, type, priority, attempt, run_at, deadline_at, started_at, finished_at, alone,
+       unique_key, limit_key, place, worker_key, failures, crashes
+  FROM tasks WHERE task_id = :task_id;
+
+-- name: worker_of^
+SELECT worker_id, name, state FROM workers WHERE worker_key = :worker_key;
+
+-- name: living_workers
+SELECT worker_id, name, state, types, queues, slots, threads FROM workers
+ WHERE state IN ('alive', 'paused', 'draining') ORDER BY worker_key;
+
+-- name: ahead_in_lane$
+-- How many tasks of a lane a claim would take before this one.
+SELECT COUNT(*) FROM tasks WHERE status = 'pending' AND place <> 1 AND queue = :queue AND type = :type
+   AND (priority > :priority OR (priority = :priority AND task_id < :task_id));
+
+-- name: ahead_for_key$
+-- How many tasks with the same limit_key a claim would take before this one.
+SELECT COUNT(*) FROM tasks WHERE limit_key = :limit_key AND place IN (1, 2) AND place > 0
+   AND (priority > :priority OR (priority = :priority AND task_id < :task_id));
+
+-- name: mean_seconds$
+-- How long tasks of a type took, among those completed last.
+SELECT AVG(seconds) FROM (SELECT type, elapsed_seconds AS seconds FROM tasks
+                           WHERE finished_at IS NOT NULL AND status = 'completed'
+                           ORDER BY finished_at DESC LIMIT 1000) latest WHERE type = :type;
+
 -- name: checkpoint_view^
 SELECT task_id, attempt, seq, state, progress, elapsed_seconds, saved_at
   FROM checkpoints WHERE task_id = :task_id;
@@ -741,11 +1061,14 @@ SELECT chunk_index, body FROM task_outputs
 
 -- name: worker_views
 -- Those gone for longer than a day are no longer shown.
-SELECT w.worker_id, w.name, w.host, w.pid, w.state, w.slots, w.types,
+SELECT w.worker_id, w.name, w.host, w.pid, w.state, w.slots, w.types, w.queues, w.threads,
        (SELECT COUNT(*) FROM tasks t WHERE t.status = 'in-progress' AND t.worker_key = w.worker_key),
        w.last_heartbeat_at, w.last_heartbeat
   FROM workers w WHERE w.gone_at IS NULL OR w.gone_at > :since
  ORDER BY w.gone_at IS NOT NULL, w.name, w.worker_key;
+
+-- name: queue_views
+SELECT queue, status, CAST(SUM(n) AS BIGINT) FROM task_counts GROUP BY queue, status;
 
 -- name: count_views
 SELECT status, CAST(SUM(n) AS BIGINT) FROM task_counts GROUP BY status;

@@ -18,6 +18,21 @@ ROUTES = {
     "/tasks/1": {"GET", "DELETE"},
     "/tasks/1/cancel": {"POST"},
     "/tasks/1/revive": {"POST"},
+    "/tasks/schedule": {"POST"},
+    "/tasks/revive": {"POST"},
+    "/tasks/drop": {"POST"},
+    "/tasks/1/logs": {"GET"},
+    "/tasks/1/explain": {"GET"},
+    "/history": {"GET"},
+    "/limits": {"GET", "PUT", "DELETE"},
+    "/queues": {"GET"},
+    "/queues/night/pause": {"POST"},
+    "/queues/night/resume": {"POST"},
+    "/types/night/pause": {"POST"},
+    "/types/night/resume": {"POST"},
+    "/workers/w1/pause": {"POST"},
+    "/workers/w1/resume": {"POST"},
+    "/workers/w1/drain": {"POST"},
     "/tasks/1/attempts": {"GET"},
     "/tasks/1/checkpoint": {"GET"},
     "/tasks/1/output": {"GET"},
@@ -63,7 +78,9 @@ def _stop_the_monitor(api: Api) -> Any:
 
 def test_these_are_all_the_routes(api: Api) -> None:
     served = {
-        re.sub(r"<name>", "s1", re.sub(r"<.*?worker>", "w1", re.sub(r"<int:.*?>", "1", str(rule))))
+        re.sub(r"<.*?worker>", "w1", re.sub(r"<int:.*?>", "1", str(rule)))
+        .replace("/schedules/<name>", "/schedules/s1")
+        .replace("<name>", "night")
         for rule in api.app.url_map.iter_rules()
     }
 
@@ -114,6 +131,8 @@ def test_workers_are_shown(api: Api) -> None:
         "pid": 4711,
         "slots": 2,
         "types": ["prime"],
+        "queues": ["default"],
+        "threads": 4,
     }
     api.json("POST", "/exchange", {"worker": worker})
     api.submit("prime")
@@ -123,7 +142,8 @@ def test_workers_are_shown(api: Api) -> None:
     (shown,) = api.json("GET", "/workers")["workers"]
 
     assert shown == {
-        **worker, "state": "alive", "running": 1, "last_heartbeat_at": "2027-01-15T08:00:00.000Z",
+        **worker, "queues": ["default"], "threads": 4, "state": "alive", "running": 1,
+        "last_heartbeat_at": "2027-01-15T08:00:00.000Z",
         "seconds_since_heartbeat": 1.5,
     }  # fmt: skip
     assert api.json("GET", "/workers/id-1") == api.json("GET", "/workers/worker-1") == shown

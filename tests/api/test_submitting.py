@@ -31,11 +31,13 @@ def test_a_task_has_defaults(api: Api) -> None:
     task = api.json("GET", "/tasks/1")
 
     assert task == {
-        "task_id": 1, "type": "noop", "payload": {}, "status": "pending", "priority": 0, "tags": [],
-        "attempt": 0, "failures": 0, "crashes": 0, "releases": 0, "max_retries": 3, "crash_limit": 5,
-        "timeout_seconds": None, "worker": None, "worker_id": None, "progress": None, "message": None,
+        "task_id": 1, "type": "noop", "payload": {}, "status": "pending", "queue": "default",
+        "priority": 0, "tags": [], "attempt": 0, "failures": 0, "crashes": 0, "releases": 0,
+        "max_retries": 3, "crash_limit": 5,
+        "timeout_seconds": None, "stall_seconds": None, "unique_key": None, "limit_key": None,
+        "worker": None, "worker_id": None, "progress": None, "message": None,
         "result": None, "error": None, "created_at": "2027-01-15T08:00:00.000Z", "run_at": None,
-        "started_at": None, "finished_at": None, "elapsed_seconds": None,
+        "deadline": None, "started_at": None, "finished_at": None, "elapsed_seconds": None,
     }  # fmt: skip
 
 
@@ -89,7 +91,17 @@ def test_of_repeated_keys_the_last_counts(api: Api) -> None:
     ("fields", "field"),
     [
         ({"typ": "noop"}, "typ"),
-        ({"queue": "fast"}, "queue"),
+        ({"queue": "Fast"}, "queue"),
+        ({"queue": ""}, "queue"),
+        ({"deadline": "2027-01-16"}, "deadline"),
+        ({"deadline": 7}, "deadline"),
+        ({"stall_seconds": 0}, "stall_seconds"),
+        ({"unique_key": ""}, "unique_key"),
+        ({"unique_key": "x" * 201}, "unique_key"),
+        ({"unique_key": "a\0b"}, "unique_key"),
+        ({"limit_key": "a\0b"}, "limit_key"),
+        ({"tags": ["a\0b"]}, "tags[0]"),
+        ({"delaySeconds": 5}, "delaySeconds"),
         ({"type": ""}, "type"),
         ({"type": "Prime"}, "type"),
         ({"type": "x" * 101}, "type"),

@@ -1,4 +1,4 @@
-"""Reads the transcripts in docs/protocol.md and runs them against a real dispatcher in this process.
+"""Reads the transcripts in the documents and runs them against a real dispatcher in this process.
 
 A transcript is a fenced block of `$ curl …` calls, each followed by a line `HTTP <status>` and the body.
 A comment `<!-- clock: +3 -->` before a block lets three seconds pass. Lease ids are random, so a
@@ -23,6 +23,7 @@ from tests.support.dispatcher import Dispatcher
 
 HOST = "localhost:5000"
 STEP_SECONDS = 0.5  # that pass between two calls
+TRANSCRIBED = ("protocol.md", "retries.md", "limits.md")  # of docs/, each for a dispatcher of its own
 UNCERTAIN = ("uptime_seconds",)  # measured by the process, not by the clock given to it
 _CLOCK = re.compile(r"<!-- clock: \+(\d+) -->")
 
@@ -86,6 +87,9 @@ def _curl(words: list[str]) -> tuple[str, str, dict[str, str], str | None]:
         elif word == "--json":
             headers["Content-Type"] = "application/json"
             body = next(rest)
+        elif word == "-H":
+            name, _, value = next(rest).partition(": ")
+            headers[name] = value
         elif word == "-d":
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             body = next(rest)

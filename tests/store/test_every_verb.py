@@ -50,6 +50,13 @@ def _promote(tasks: Builder, task_id: int, grant: Grant) -> bool:
     return tasks.status(task_id) != before
 
 
+def _expire(tasks: Builder, task_id: int, grant: Grant) -> bool:
+    tasks.advance(9)  # no retry is due yet, but the deadline has passed
+    before = tasks.status(task_id)
+    tasks.dispatcher.ledger.expire()
+    return tasks.status(task_id) != before
+
+
 def _unblock(tasks: Builder, task_id: int, grant: Grant) -> bool:
     """Its parents end; of a task without parents, as if they had."""
     before = tasks.status(task_id)
@@ -82,6 +89,7 @@ def _readopt(tasks: Builder, task_id: int, grant: Grant) -> bool:
 DO: dict[str, Verb] = {
     "unblock": _unblock,
     "promote": _promote,
+    "expire": _expire,
     "claim": lambda tasks, task_id, grant: bool(tasks.claim("other")),
     "renew": _renew,
     "checkpoint": _checkpoint,
@@ -94,7 +102,14 @@ DO: dict[str, Verb] = {
     "cancel": _asking(lambda tasks, task_id: tasks.cancel(task_id)),
     "revive": _asking(lambda tasks, task_id: tasks.revive(task_id)),
 }
-RECLAIMED_FIRST = {"readopt"}  # its arrows begin at a reclaimed task
+
+
+def _made(tasks: Builder, verb: str, status: TaskStatus) -> tuple[int, Grant | None]:
+    """What the verb is tried on: to expire, a task with a deadline; to readopt, one that was reclaimed."""
+    if verb == "readopt" and status in ARROWS[verb].sources:
+        return tasks.reclaimed(status)
+    deadline = {"deadline": "2027-01-15T08:00:05Z"} if verb == "expire" else {}
+    return tasks.in_status(status, **deadline)
 
 
 def test_every_verb_of_the_table_is_tried() -> None:
@@ -103,8 +118,7 @@ def test_every_verb_of_the_table_is_tried() -> None:
 
 @pytest.mark.parametrize(("verb", "status"), LISTED)
 def test_a_listed_arrow_lands(tasks: Builder, verb: str, status: TaskStatus) -> None:
-    make = tasks.reclaimed if verb in RECLAIMED_FIRST else tasks.in_status
-    task_id, grant = make(status)
+    task_id, grant = _made(tasks, verb, status)
 
     assert DO[verb](tasks, task_id, grant)
 
@@ -113,7 +127,7 @@ def test_a_listed_arrow_lands(tasks: Builder, verb: str, status: TaskStatus) -> 
 
 @pytest.mark.parametrize(("verb", "status"), UNLISTED)
 def test_what_is_not_listed_changes_nothing(tasks: Builder, verb: str, status: TaskStatus) -> None:
-    task_id, grant = tasks.in_status(status)
+    task_id, grant = _made(tasks, verb, status)
     before = tasks.dispatcher.dump()
 
     assert not DO[verb](tasks, task_id, grant)

@@ -7,6 +7,7 @@ task must stand where the model says; at the end the file must keep the invarian
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
 from tests.support.messages import body, checkpoint, completed, crashed, failed, fence, holding, released
-from tests.support.model import ENDED, Model, Task
+from tests.support.model import ENDED, WINDOW, Model, Task
 from tests.support.stores import PostgreSQLStore, SQLiteStore, Store
 
 WORKERS = st.sampled_from(["w0", "w1", "w2"])
@@ -43,8 +44,16 @@ TASKS = st.fixed_dictionaries(
         "max_retries": st.integers(0, 2),
         "crash_limit": st.integers(1, 3),
     },
-    optional={"delay_seconds": st.just(5.0)},
+    optional={
+        "delay_seconds": st.just(5.0),
+        "queue": st.just("q"),
+        "unique_key": st.just("u"),
+        "limit_key": st.sampled_from(["k", "k", "l"]),
+        "deadline_seconds": st.sampled_from([8.0, 3700.0]),
+    },
 )
+NAMES = st.sampled_from([("queue", "q"), ("type", "a"), ("key", "k"), ("key", "k"), ("key", "l")])
+MAXIMA = st.sampled_from([(0, None), (1, None), (2, None), (None, 1), (None, 2), (1, 2)])
 OUTCOMES = st.sampled_from(["crashed", "failed", "released", "completed"])
 STANDING = "SELECT task_id, status, attempt, failures, crashes, releases, checkpoint_seq FROM tasks ORDER BY 1"
 
@@ -85,14 +94,28 @@ class LeaseMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
         self.model.now += seconds
         self.model.wall += seconds
+        self.watch()
+
+    def watch(self) -> None:
+        """What the monitor does at the very moment."""
+        self.dispatcher.ledger.expire()
+        self.model.miss_deadlines()
+        self.dispatcher.ledger.limits.open_windows()
 
     # --- clients
 
     @rule(fields=TASKS)
     def submit(self, fields: dict[str, Any]) -> None:
-        delay = fields.get("delay_seconds")
-        task_id = self.builder.submit(**fields)
-        task = Task(task_id, **{name: value for name, value in fields.items() if name != "delay_seconds"})
+        fields = dict(fields)
+        live = self.model.live_with_key(fields.get("unique_key"))
+        within, delay = fields.pop("deadline_seconds", None), fields.pop("delay_seconds", None)
+        deadline_at = None if within is None else self.model.wall + within
+        deadline = None if deadline_at is None else datetime.fromtimestamp(deadline_at, UTC).isoformat()
+        task_id = self.builder.submit(**fields, delay_seconds=delay, deadline=deadline)
+        if live is not None:
+            assert task_id == live.id
+            return
+        task = Task(task_id, **fields, deadline_at=deadline_at)
         self.model.tasks[task_id] = task
         if delay is not None:
             task.status, task.run_at = "scheduled", self.model.wall + delay
@@ -109,6 +132,24 @@ class LeaseMachine(RuleBasedStateMachine):
         task_id = ended[number % len(ended)]
         accepted = self.model.revive(self.model.tasks[task_id], from_scratch)
         assert _accepted(partial(self.builder.revive, task_id, from_scratch=from_scratch)) == accepted
+
+    # --- operators
+
+    @rule(name=NAMES, maxima=MAXIMA)
+    def limit(self, name: tuple[str, str], maxima: tuple[int | None, int | None]) -> None:
+        running, starts = maxima
+        window = {} if starts is None else {"max_starts": starts, "per_seconds": WINDOW}
+        self.builder.limit(**{name[0]: name[1]}, max_running=running, **window)
+        self.model.set_limit(name, running, starts)
+
+    @rule(name=NAMES)
+    def lift(self, name: tuple[str, str]) -> None:
+        assert _accepted(partial(self.builder.lift, *name)) == self.model.lift(name)
+
+    @rule(name=st.sampled_from([("queue", "q"), ("type", "b")]), paused=st.booleans())
+    def pause(self, name: tuple[str, str], paused: bool) -> None:
+        self.builder.pause(*name, paused)
+        (self.model.paused.add if paused else self.model.paused.discard)(name)
 
     # --- workers
 
@@ -214,6 +255,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def wall_clock_jumps(self, seconds: float, worker: str) -> None:
         self.clock.jump_wall(seconds)
         self.model.wall += seconds
+        self.watch()
         self.claim(worker, 1)
         assert self.dispatcher.ledger.reclaim_silent() == sum(map(self.model.lose, self.model.silent()))
         assert self.dispatcher.ledger.reclaim_expired() == self.model.expire()
@@ -235,7 +277,7 @@ class LeaseMachine(RuleBasedStateMachine):
         for suspect in suspects:
             silent = self.model.heard.get(suspect[1], self.model.now) < self.model.now - 2.0
             ledger = self.dispatcher.ledger
-            taken = ledger.database.write(lambda tx, ledger=ledger, suspect=suspect: ledger._lose(tx, suspect))
+            taken = ledger._write(lambda tx, ledger=ledger, suspect=suspect: ledger._lose(tx, suspect))
             assert taken == (self.model.lose(suspect[1]) if silent else 0)
 
     @rule(renewing=st.none() | WORKERS, seconds=st.sampled_from([45.0, 60.0, 101.0]))
@@ -258,6 +300,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_task_stands_where_the_model_says(self) -> None:
+        self.watch()
         tasks = self.model.tasks.values()
         expected = [(t.id, t.status, t.attempt, t.failures, t.crashes, t.releases, t.seq) for t in tasks]
         assert self.dispatcher.rows(STANDING) == expected
@@ -274,7 +317,7 @@ class LeaseMachine(RuleBasedStateMachine):
 def _accepted(call: Any) -> bool:
     try:
         call()
-    except errors.Conflict:
+    except (errors.Conflict, errors.NotFound):
         return False
     return True
 

@@ -19,7 +19,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "migrations"
     shutil.copytree(migrations.FILES, folder)
     newest = migrations.numbered()[-1][0]
-    (folder / f"{newest + 1:04}_queue.sql").write_text("ALTER TABLE tasks ADD COLUMN queue TEXT")
+    (folder / f"{newest + 1:04}_colour.sql").write_text("ALTER TABLE tasks ADD COLUMN colour TEXT")
     (folder / f"{newest + 2:04}_rows.sql").write_text(
         "CREATE TABLE notes (note TEXT); INSERT INTO notes SELECT type FROM tasks; CREATE INDEX n ON notes (note)"
     )

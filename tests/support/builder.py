@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.backoff import Backoff
 from shared.lifecycle import TaskStatus
+from shared.operating import LimitSetting
 from shared.protocol import (
     Checkpoint,
     Exchange,
@@ -40,7 +41,7 @@ class Builder:
     def submit_many(self, count: int, type: str = "noop", payload: Any = None, **fields: Any) -> list[int]:
         body = messages.raw({} if payload is None else payload)
         submission = Submission(type, body, **{"backoff": STEADY, **fields})
-        return self.dispatcher.ledger.submit([submission] * count)[0]
+        return self.dispatcher.ledger.submit([submission] * count).ids
 
     def view(self, task_id: int) -> TaskView:
         return self.dispatcher.records.task(task_id)
@@ -62,11 +63,27 @@ class Builder:
     def revive(self, task_id: int, **fields: Any) -> None:
         self.dispatcher.ledger.revive(task_id, Revival(**fields))
 
+    # --- operators
+
+    def limit(self, **setting: Any) -> None:
+        self.dispatcher.ledger.limits.put(LimitSetting(**setting))
+
+    def lift(self, kind: Any, name: str) -> None:
+        self.dispatcher.ledger.limits.remove(kind, name)
+
+    def pause(self, kind: Any, name: str, paused: bool = True) -> None:
+        self.dispatcher.ledger.limits.pause(kind, name, paused)
+
+    def finish(self, *grants: Grant, worker: str = "w1") -> None:
+        self.report(*(messages.completed(grant) for grant in grants), worker=worker)
+
     # --- workers
 
-    def say(self, worker: str = "w1", state: Any = "running", types: Any = None, **parts: Any) -> ExchangeAnswer:
+    def say(
+        self, worker: str = "w1", state: Any = "running", types: Any = None, queues: Any = None, **parts: Any
+    ) -> ExchangeAnswer:
         """A worker's message."""
-        info = WorkerInfo(worker, name=worker, types=types, state=state)
+        info = WorkerInfo(worker, name=worker, types=types, queues=queues, state=state)
         return self.dispatcher.ledger.exchange(Exchange(info, **parts))
 
     def claim(self, worker: str = "w1", want: int = 1, **parts: Any) -> list[Grant]:

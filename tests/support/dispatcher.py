@@ -22,7 +22,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.stores import SQLiteStore, Store
 
 # What a refused verb must leave as it was.
-TASK_TABLES = ("tasks", "attempts", "checkpoints", "task_results", "task_outputs", "task_payloads")
+TASK_TABLES = ("tasks", "attempts", "checkpoints", "task_results", "task_outputs", "task_payloads", "task_logs")
 
 
 class Dispatcher:

@@ -43,11 +43,28 @@ RULES: Final[dict[str, str]] = {
         SELECT t.task_id, t.worker_key, w.state FROM tasks t LEFT JOIN workers w USING (worker_key)
          WHERE t.status = 'in-progress' AND (w.state IS NULL OR w.state IN ('dead', 'stopped'))""",
     "I13: the counts are the truth": """
-        SELECT k.type, k.status, k.n, c.n
-          FROM (SELECT type, status, SUM(n) AS n FROM task_counts GROUP BY type, status HAVING SUM(n) <> 0) k
-          FULL JOIN (SELECT type, status, COUNT(*) AS n FROM tasks GROUP BY type, status) c
-            ON c.type = k.type AND c.status = k.status
+        SELECT k.queue, k.type, k.status, k.n, c.n
+          FROM (SELECT queue, type, status, SUM(n) AS n FROM task_counts
+                 GROUP BY queue, type, status HAVING SUM(n) <> 0) k
+          FULL JOIN (SELECT queue, type, status, COUNT(*) AS n FROM tasks GROUP BY queue, type, status) c
+            ON c.queue = k.queue AND c.type = k.type AND c.status = k.status
          WHERE k.n IS DISTINCT FROM c.n""",
+    "I9: one live task per unique_key": """
+        SELECT unique_key, COUNT(*) FROM tasks
+         WHERE unique_key IS NOT NULL AND finished_at IS NULL GROUP BY unique_key HAVING COUNT(*) > 1""",
+    "I14: a place belongs to a task with a limit_key, as its status says": """
+        SELECT task_id, status, limit_key, place FROM tasks
+         WHERE (place = 3) <> (limit_key IS NOT NULL AND status = 'in-progress')
+            OR (place IN (1, 2)) <> (limit_key IS NOT NULL AND status = 'pending')""",
+    "I14: without a limit nobody waits for a place": """
+        SELECT task_id, limit_key FROM tasks
+         WHERE place = 1 AND limit_key NOT IN (SELECT name FROM limits WHERE kind = 'key')""",
+    "I14: nobody waits for a place while there is one": """
+        SELECT t.task_id, t.limit_key FROM tasks t JOIN limits l ON l.kind = 'key' AND l.name = t.limit_key
+         WHERE t.place = 1 AND l.max_starts IS NULL AND l.settled = 1
+           AND l.max_running > (SELECT COUNT(*) FROM tasks r WHERE r.limit_key = l.name AND r.place = 3)
+           AND NOT EXISTS (SELECT 1 FROM tasks a WHERE a.limit_key = l.name AND a.place = 2
+                              AND a.queue = t.queue AND a.type = t.type)""",
     "I2: attempts go 1, 2, 3 without a gap, the running one is not among them": """
         SELECT t.task_id, t.status, t.attempt, COUNT(a.attempt), MIN(a.attempt), MAX(a.attempt)
           FROM tasks t LEFT JOIN attempts a USING (task_id) GROUP BY t.task_id
@@ -77,6 +94,7 @@ RULES: Final[dict[str, str]] = {
         SELECT task_id FROM (SELECT task_id FROM task_payloads UNION SELECT task_id FROM task_tags
                UNION SELECT task_id FROM task_results UNION SELECT task_id FROM checkpoints
                UNION SELECT task_id FROM task_outputs UNION SELECT task_id FROM attempts
+               UNION SELECT task_id FROM task_logs
                UNION SELECT node_id FROM nodes WHERE kind = 'task'
                UNION SELECT child_id FROM edges WHERE child_id > 0
                UNION SELECT parent_id FROM edges WHERE parent_id > 0) every

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-PAUSE, TIMEOUT, LEASE, INTERVAL = 10.0, 2.0, 100.0, 1.0
+PAUSE, TIMEOUT, LEASE, INTERVAL, WINDOW = 10.0, 2.0, 100.0, 1.0, 5.0
 ENDED = ("completed", "failed", "cancelled")
 Key = tuple[int, int]  # task_id, attempt
 
@@ -31,6 +31,10 @@ class Task:
     priority: int
     max_retries: int
     crash_limit: int
+    queue: str = "default"
+    unique_key: str | None = None
+    limit_key: str | None = None
+    deadline_at: float | None = None
     status: str = "pending"
     attempt: int = 0
     failures: int = 0
@@ -55,6 +59,10 @@ class Task:
     def went_on_without(self, attempt: int) -> bool:
         return self.status not in ENDED and self.attempt > attempt
 
+    def names(self) -> list[tuple[str, str | None]]:
+        """What limits and pauses may speak of."""
+        return [("queue", self.queue), ("type", self.type), ("key", self.limit_key)]
+
     def order(self) -> tuple[int, int]:
         return -self.priority, self.id
 
@@ -66,6 +74,49 @@ class Model:
         self.now, self.wall, self.judging_from = now, wall, 0.0
         self.tasks: dict[int, Task] = {}
         self.heard: dict[str, float] = {}  # of living workers
+        self.limits: dict[tuple[str, str | None], tuple[int | None, int | None]] = {}  # running, starts a window
+        self.starts: dict[tuple[str, str | None], list[float]] = {}
+        self.paused: set[tuple[str, str | None]] = set()
+
+    # --- limits and pauses
+
+    def set_limit(self, name: tuple[str, str | None], running: int | None, starts: int | None) -> None:
+        self.limits[name] = running, starts
+        if starts is None:
+            self.starts.pop(name, None)
+
+    def lift(self, name: tuple[str, str | None]) -> bool:
+        self.starts.pop(name, None)
+        return self.limits.pop(name, None) is not None
+
+    def runs_full(self, name: tuple[str, str | None]) -> bool:
+        most, _ = self.limits.get(name, (None, None))
+        running = sum(task.status == "in-progress" and name in task.names() for task in self.tasks.values())
+        return most is not None and running >= most
+
+    def window_full(self, name: tuple[str, str | None]) -> bool:
+        _, most = self.limits.get(name, (None, None))
+        within = [at for at in self.starts.get(name, ()) if at > self.now - WINDOW]
+        return most is not None and len(within) >= most
+
+    def may_start(self, task: Task) -> bool:
+        return not any(
+            name in self.paused or self.runs_full(name) or self.window_full(name) for name in task.names()
+        )
+
+    def live_with_key(self, key: str | None) -> Task | None:
+        live = (t for t in self.tasks.values() if t.unique_key == key and t.status not in ENDED)
+        return None if key is None else next(live, None)
+
+    def is_late(self, task: Task) -> bool:
+        return task.deadline_at is not None and task.deadline_at <= self.wall
+
+    def miss_deadlines(self) -> None:
+        for task in self.tasks.values():
+            if task.waits and self.is_late(task):
+                task.status, task.alone = "failed", False
+
+    # --- grants
 
     def held(self, task_id: int, attempt: int, lease_id: str) -> Task | None:
         task = self.tasks[task_id]
@@ -80,13 +131,26 @@ class Model:
         return sorted(pending, key=Task.order)
 
     def claim(self, worker: str, types: list[str] | None, want: int) -> list[Key]:
-        best = self.eligible(types)[:want]
-        cut = next((i for i, task in enumerate(best) if task.alone), len(best))
-        chosen = best[: cut or 1]
+        chosen: list[Task] = []
+        for task in self.eligible(types):
+            if len(chosen) == want or (chosen and chosen[0].alone):
+                break
+            if self.is_late(task) or not self.may_start(task):
+                continue
+            if chosen and task.alone:
+                break
+            chosen.append(task)
+            self.start(task, worker)
         for task in chosen:
-            task.status, task.attempt, task.worker = "in-progress", task.attempt + 1, worker
-            task.alone, task.expires, task.running, task.missing = len(chosen) == 1, self.now + LEASE, False, None
+            task.alone = len(chosen) == 1
         return [(task.id, task.attempt) for task in chosen]
+
+    def start(self, task: Task, worker: str) -> None:
+        task.status, task.attempt, task.worker = "in-progress", task.attempt + 1, worker
+        task.expires, task.running, task.missing = self.now + LEASE, False, None
+        for name in task.names():
+            if self.limits.get(name, (None, None))[1] is not None:
+                self.starts.setdefault(name, []).append(self.now)
 
     def end(self, task: Task, status: str, outcome: str, body: Any = None, counted: int = 0) -> None:
         task.history[task.attempt] = End(task.lease_id, outcome, body, counted, task.alone)
@@ -144,8 +208,10 @@ class Model:
         return accepted
 
     def revive(self, task: Task, from_scratch: bool) -> bool:
-        if task.status not in ("failed", "cancelled"):
+        if task.status not in ("failed", "cancelled") or self.live_with_key(task.unique_key):
             return False
+        if self.is_late(task):
+            task.deadline_at = None
         task.status, task.failures, task.crashes, task.alone, task.revived = "pending", 0, 0, False, task.attempt
         if from_scratch:
             task.seq, task.output = None, []
@@ -201,7 +267,12 @@ class Model:
                 task.expires = self.now + LEASE
             task.missing, task.worker = None, worker
             task.running = running if mine else task.running  # a grant handed over says more the next time
-        elif task.waits and task.attempt == attempt > task.revived and end[:2] == (lease, "reclaimed"):
+        elif (
+            task.waits
+            and task.attempt == attempt > task.revived
+            and end[:2] == (lease, "reclaimed")
+            and not any(map(self.runs_full, task.names()))
+        ):
             task.status, task.worker, task.missing, task.expires = "in-progress", worker, None, self.now + LEASE
             task.crashes, task.running, task.alone = task.crashes - end.counted, running, end.alone
             del task.history[attempt]

@@ -20,10 +20,12 @@ from tests.support.waiting import wait_until
 def monitor() -> Any:
     """A monitor whose duties do nothing yet; its log can be read."""
     database = SimpleNamespace(clock=FakeClock(), serve_parked=lambda: None, when_due=None)
-    names = ("reclaim_silent", "promote", "reclaim_expired", "prune")
+    names = ("reclaim_silent", "promote", "expire", "reclaim_expired", "prune")
+    limits = SimpleNamespace(open_windows=lambda: None, settle_all=lambda: None)
     leadership = SimpleNamespace(holds=lambda: True, give_up=lambda: None)
     ledger: Any = SimpleNamespace(
         database=database,
+        limits=limits,
         leadership=leadership,
         schedules=SimpleNamespace(fire=lambda: None),
         **{name: lambda: None for name in names},
@@ -38,7 +40,17 @@ def monitor() -> Any:
 def test_all_duties_are_in_one_list(monitor: Monitor) -> None:
     names = [duty.name for duty in monitor.duties]
 
-    assert names == ["reclaim_silent", "promote", "fire_schedules", "reclaim_expired", "serve_parked", "prune"]
+    assert names == [
+        "reclaim_silent",
+        "promote",
+        "fire_schedules",
+        "open_windows",
+        "expire",
+        "settle_limits",
+        "reclaim_expired",
+        "serve_parked",
+        "prune",
+    ]
 
 
 def test_one_pass_runs_every_duty_once(monitor: Monitor) -> None:
@@ -89,10 +101,16 @@ def test_each_duty_runs_at_its_own_period(monitor: Monitor) -> None:
 
 def test_a_task_that_falls_due_is_promoted_at_its_moment(monitor: Any) -> None:
     promoted = threading.Event()
-    monitor._ledger.promote = promoted.set
-    monitor.duties = (Duty("idle", 60.0, lambda: None),)
+    runs: list[int] = []
+
+    def promote() -> None:
+        runs.append(1)
+        if len(runs) > 1:  # the first is that of its period
+            promoted.set()
+
+    monitor.duties = (Duty("idle", 60.0, lambda: None), Duty("promote", 60.0, promote, timed=True))
     monitor.start()
-    wait_until(lambda: monitor.passed_at, "the first pass")
+    wait_until(lambda: runs, "the first pass")
 
     monitor._ledger.database.when_due(monitor._ledger.database.clock.wall() + 0.02)
     monitor._ledger.database.clock.advance(0.02)

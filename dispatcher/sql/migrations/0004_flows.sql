@@ -42,6 +42,7 @@ CREATE TABLE fan_outs (                                  -- over a result that i
     join_id   INTEGER NOT NULL,
     source_id INTEGER NOT NULL,                          -- the task whose result it is
     run_at    REAL,
+    deadline_at REAL,
     task      BLOB NOT NULL                              -- what to make its parts from
 );
 

@@ -1,0 +1,37 @@
+"""Lanes: tasks of one queue and one type, written `queue/type`. Claims go lane by lane.
+
+Names have no slash, so a lane is a plain string that counters and messages can carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from shared.protocol import WorkerInfo
+
+
+def lane(queue: str, type: str) -> str:
+    """The lane of such tasks."""
+    return f"{queue}/{type}"
+
+
+def split(lane: str) -> tuple[str, str]:
+    """(queue, type) of a lane."""
+    queue, _, type = lane.partition("/")
+    return queue, type
+
+
+class Served:
+    """The lanes that a worker serves: those of its types and queues, where it named any."""
+
+    def __init__(self, info: WorkerInfo) -> None:
+        self._types = None if info.types is None else frozenset(info.types)
+        self._queues = None if info.queues is None else frozenset(info.queues)
+
+    def __contains__(self, lane: str) -> bool:
+        queue, type = split(lane)
+        return (self._types is None or type in self._types) and (self._queues is None or queue in self._queues)
+
+    def isdisjoint(self, lanes: Iterable[str]) -> bool:
+        """Does it serve none of them?"""
+        return not any(lane in self for lane in lanes)

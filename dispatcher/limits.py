@@ -1,0 +1,287 @@
+"""How many tasks of a queue, a type or a limit_key may run, and how often they may start.
+
+Limits of queues and types are looked at by each claim (gate.py). For limits of keys there may be
+thousands, so most of their tasks are kept out of the way of claims: a pending task with a limit_key
+waits for a place until its key has room, then the best are admitted, at most as many as there is
+room for in each lane. Admission only keeps the claims' index short; a claim counts again what runs,
+in rows, and never exceeds a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from dispatcher.database import Database
+from dispatcher.lanes import lane, split
+from dispatcher.transaction import Transaction
+from shared import errors
+from shared.lifecycle import TaskStatus
+from shared.operating import LimitName, LimitSetting, LimitView
+from shared.protocol import BATCH_MAX, WANT_MAX
+
+AHEAD = 100  # tasks of a key that may be claimed at once in a lane; the next are let in as these go
+BITE = 500  # rows in one transaction, as in ledger.py
+UNLIMITED = 2**31
+OPENING_SECONDS = 0.02  # a window that moves on all the time is looked at no more often than this
+Kind = Literal["queue", "type", "key"]
+_encode = msgspec.json.Encoder().encode
+
+
+class Limit(NamedTuple):
+    """A row of limits; both maxima None: it is being lifted."""
+
+    kind: Kind
+    name: str
+    max_running: int | None
+    max_starts: int | None
+    per_seconds: float | None
+
+
+def room(tx: Transaction, limit: Limit, running: int) -> int:
+    """How many more may start now, with so many running."""
+    left = UNLIMITED if limit.max_running is None else limit.max_running - running
+    if limit.max_starts is not None and limit.per_seconds is not None:
+        since = tx.lease_now - limit.per_seconds
+        started, _ = tx.starts_in_window(kind=limit.kind, name=limit.name, since=since)
+        left = min(left, limit.max_starts - started)
+    return max(0, left)
+
+
+def of_keys(tx: Transaction, names: Iterable[str]) -> dict[str, Limit]:
+    """The limits of these keys, where they have one."""
+    rows = tx.key_limits(names=_encode(sorted(names)).decode())
+    return {row[1]: Limit(*row) for row in rows}
+
+
+def running_in_lanes(tx: Transaction) -> dict[str, int]:
+    """Tasks in progress by lane, with what this operation has changed itself."""
+    running = {lane(queue, type): n for queue, type, n in tx.running_in_lanes()}
+    for (where, status), n in tx.counts.items():
+        if status == TaskStatus.IN_PROGRESS:
+            running[where] = running.get(where, 0) + n
+    return running
+
+
+def matching(kind: str, name: str, running: dict[str, int]) -> int:
+    """How many of these are of that queue or type."""
+    return sum(n for where, n in running.items() if split(where)[kind == "type"] == name)
+
+
+def note_starts(tx: Transaction, limit: Limit, n: int) -> None:
+    """Remember that so many were started now, if its window counts starts."""
+    if limit.per_seconds is None:
+        return
+    tx.add_starts(kind=limit.kind, name=limit.name, lease_now=tx.lease_now, n=n)
+    _expect_opening(tx, limit)
+
+
+def _expect_opening(tx: Transaction, limit: Limit) -> None:
+    """Forget starts that have left the window, and note when the next one does."""
+    assert limit.per_seconds is not None
+    since = tx.lease_now - limit.per_seconds
+    tx.drop_starts(kind=limit.kind, name=limit.name, since=since)
+    _, first = tx.starts_in_window(kind=limit.kind, name=limit.name, since=since)
+    opens_at = None if first is None else max(first + limit.per_seconds, tx.lease_now + OPENING_SECONDS)
+    tx.set_opening(kind=limit.kind, name=limit.name, opens_at=opens_at)
+    if opens_at is not None:
+        tx.due(tx.now + opens_at - tx.lease_now)
+
+
+def settle(tx: Transaction) -> None:
+    """Let in what the touched keys have room for; the last step of whatever changes tasks."""
+    while tx.touched:
+        names, tx.touched = sorted(tx.touched), set()
+        limited = of_keys(tx, names)
+        for name in names:
+            _admit(tx, name, limited.get(name))
+
+
+def _admit(tx: Transaction, name: str, limit: Limit | None) -> None:
+    if limit is None:
+        tx.arrivals.update(where for _, where in tx.admit_any(name=name, n=BATCH_MAX))
+        return
+    n = min(room(tx, limit, tx.running_of_key(name=name)), AHEAD)
+    here: tuple[str, str] = ("", "")
+    while n and (found := tx.next_waiting_lane(name=name, queue=here[0], type=here[1])):
+        here = queue, type = found
+        admitted = tx.admit(name=name, queue=queue, type=type, n=n).fetchall()
+        tx.arrivals[lane(queue, type)] += len(admitted)
+
+
+def may_readopt(tx: Transaction, where: str, limit_key: str | None) -> bool:
+    """Would one more running task keep all limits? Its place may have gone to another meanwhile."""
+    running = running_in_lanes(tx)
+    for limit in (Limit(*row) for row in tx.lane_limits()):
+        if split(where)[limit.kind == "type"] != limit.name or limit.max_running is None:
+            continue
+        if matching(limit.kind, limit.name, running) >= limit.max_running:
+            return False
+    limit = None if limit_key is None else of_keys(tx, [limit_key]).get(limit_key)  # type: ignore[assignment]
+    if limit is None or limit.max_running is None:
+        return True
+    return bool(tx.running_of_key(name=limit_key) < limit.max_running)
+
+
+class Limits:
+    """What operators do about limits and pauses, and what follows from it over several transactions."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.on_lanes = True  # may a queue or type be limited? Only a hint, for whom to wake
+
+    # ------------------------------------------------------------------ operators
+
+    def put(self, setting: LimitSetting) -> LimitView:
+        """Set a limit, in place of the one there was; returns it. What runs already goes on."""
+        kind, name = named(setting)
+        values: dict[str, Any] = {"max_running": setting.max_running, "max_starts": setting.max_starts}
+        with_window = values | {"per_seconds": setting.per_seconds}
+
+        def run(tx: Transaction) -> None:
+            tx.put_limit(kind=kind, name=name, **with_window)
+            if setting.max_starts is None:
+                tx.drop_all_starts(kind=kind, name=name)
+            tx.log("limit_set", kind=kind, name=name)
+
+        self.database.write(run)
+        self._bring_in_line(kind, name)
+        with self.database.read() as tx:
+            return self._view(tx, Limit(kind, name, **with_window), running_in_lanes(tx))
+
+    def remove(self, kind: Kind, name: str) -> LimitView:
+        """Lift a limit; returns it as it was. NotFound."""
+
+        def run(tx: Transaction) -> LimitView:
+            row = tx.limit(kind=kind, name=name)
+            if row is None:
+                raise errors.NotFound(f"there is no limit of {kind} {name!r}")
+            tx.lift_limit(kind=kind, name=name)
+            tx.log("limit_removed", kind=kind, name=name)
+            return self._view(tx, Limit(*row), running_in_lanes(tx))
+
+        view: LimitView = self.database.write(run)
+        self._bring_in_line(kind, name)
+        return view
+
+    def views(self) -> list[LimitView]:
+        """Every limit, with how many tasks run under it."""
+        with self.database.read() as tx:
+            running = running_in_lanes(tx)
+            return [self._view(tx, Limit(*row), running) for row in tx.limit_views()]
+
+    def _view(self, tx: Transaction, limit: Limit, running: dict[str, int]) -> LimitView:
+        of_key = limit.kind == "key"
+        count = tx.running_of_key(name=limit.name) if of_key else matching(limit.kind, limit.name, running)
+        fields: dict[str, Any] = {limit.kind: limit.name, **limit._asdict(), "running": count}
+        return LimitView(**{name: value for name, value in fields.items() if name not in ("kind", "name")})
+
+    def pause(self, kind: Kind, name: str, paused: bool) -> None:
+        """Let nothing more of a queue or type start, or let it start again; what runs goes on."""
+
+        def run(tx: Transaction) -> None:
+            changed = tx.pause(kind=kind, name=name, now=tx.now) if paused else tx.resume(kind=kind, name=name)
+            if changed:
+                tx.log("paused" if paused else "resumed", kind=kind, name=name)
+            if changed and not paused:
+                _wake(tx, kind, name)
+
+        self.database.write(run)
+
+    # ------------------------------------------------------------------ the monitor's
+
+    def settle_all(self) -> int:
+        """Go on with limits that were set or lifted when the dispatcher ended; returns how many."""
+        with self.database.read() as tx:
+            unsettled = tx.unsettled_limits().fetchall()
+            self.on_lanes = any(row[0] != "key" for row in tx.limit_views())
+        for kind, name in unsettled:
+            self._bring_in_line(kind, name)
+        return len(unsettled)
+
+    def open_windows(self) -> float | None:
+        """Let more start where a window has moved on; returns when the next one does (wall clock)."""
+        with self.database.read() as tx:
+            opens_at = tx.next_opening()
+            if opens_at is None or opens_at > tx.lease_now:
+                return None if opens_at is None else float(tx.now + opens_at - tx.lease_now)
+
+        def run(tx: Transaction) -> float | None:
+            for kind, name in tx.opening_limits(lease_now=tx.lease_now, n=BITE).fetchall():
+                self._open(tx, kind, name)
+            settle(tx)
+            following = tx.next_opening()
+            return None if following is None else float(tx.now + following - tx.lease_now)
+
+        answer: float | None = self.database.write(run)
+        return answer
+
+    def _open(self, tx: Transaction, kind: Kind, name: str) -> None:
+        row = tx.limit(kind=kind, name=name)
+        if row is None or row[4] is None:
+            tx.set_opening(kind=kind, name=name, opens_at=None)
+            return
+        _expect_opening(tx, Limit(*row))
+        if kind == "key":
+            tx.touched.add(name)
+        else:
+            _wake(tx, kind, name)
+
+    def _bring_in_line(self, kind: Kind, name: str) -> None:
+        """Let the tasks stand as their limit says, bite after bite; the last one says that it is done."""
+        if kind != "key":
+            self.on_lanes = True
+        while not self.database.write(lambda tx: _bite(tx, kind, name)):
+            pass
+
+    def wake_lanes(self, tx: Transaction) -> None:
+        """Attempts have ended: claims that wait may now start others of a limited queue or type."""
+        freed = [k for (k, status), n in tx.counts.items() if status == TaskStatus.IN_PROGRESS and n < 0]
+        if not self.on_lanes or not freed:
+            return
+        for kind, name, *_ in tx.limit_views():
+            if kind != "key" and any(split(where)[kind == "type"] == name for where in freed):
+                _wake(tx, kind, name)
+
+
+def _bite(tx: Transaction, kind: Kind, name: str) -> bool:
+    row = tx.limit(kind=kind, name=name)
+    if kind != "key":
+        _wake(tx, kind, name)
+    elif row is None:
+        admitted = tx.admit_any(name=name, n=BITE).fetchall()
+        tx.arrivals.update(where for _, where in admitted)
+        if len(admitted) == BITE:
+            return False
+    elif len(tx.hold_back_any(name=name, n=BITE).fetchall()) == BITE:
+        return False
+    if row is None:
+        tx.drop_limit(kind=kind, name=name)
+        tx.drop_all_starts(kind=kind, name=name)
+    else:
+        tx.settle_limit(kind=kind, name=name)
+        if row[4] is not None:
+            _expect_opening(tx, Limit(*row))
+    if kind == "key":
+        tx.touched.add(name)
+        settle(tx)
+    return True
+
+
+def _wake(tx: Transaction, kind: str, name: str) -> None:
+    """Claims that wait for such tasks are tried again."""
+    for (where,) in tx.pending_lanes():
+        if split(where)[kind == "type"] == name:
+            tx.arrivals[where] += WANT_MAX
+
+
+def named(setting: LimitName) -> tuple[Kind, str]:
+    """The one of queue, type and key that is set; raises Invalid."""
+    given: list[tuple[Kind, str]] = [
+        (kind, getattr(setting, kind)) for kind in ("queue", "type", "key") if getattr(setting, kind) is not None
+    ]
+    if len(given) != 1:
+        raise errors.Invalid("name exactly one of queue, type and key", field="queue")
+    return given[0]
