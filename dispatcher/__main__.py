@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from dispatcher import commands, processes, startup
+from dispatcher import commands, processes, profiles, startup
 from dispatcher.app import create_app
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
@@ -55,6 +55,7 @@ def run() -> None:
 
 def serve(settings: Settings, log: Log) -> None:
     """Open everything, serve, close everything."""
+    known = profiles.read(settings.profiles_path, required=bool(settings.profiles_file))
     settings.data_path.mkdir(parents=True, exist_ok=True)
     with startup.opened(settings) as engine, pidfile.recorded(settings.data_path, "dispatcher"):
         startup.check_whole(engine)
@@ -66,7 +67,7 @@ def serve(settings: Settings, log: Log) -> None:
         database = Database(
             engine, log=log, on_fatal=lambda reason: _die(log, reason), parked_max=settings.parked_requests_max
         )
-        ledger = Ledger(database, settings)
+        ledger = Ledger(database, settings, known)
         monitor = Monitor(ledger, log)
         app = create_app(ledger, Records(database, settings, VERSION), monitor, log)
 

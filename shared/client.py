@@ -153,6 +153,66 @@ class DispatcherClient:
         """What stands in each queue, and what is paused."""
         return self._json("GET", "/queues")
 
+    # --- flows and schedules
+
+    def submit_flow(self, flow: dict[str, Any]) -> dict[str, Any]:
+        """Submit a flow, in either form; `{"flow_id", "task_ids"}` and perhaps `"warning"`."""
+        return self._json("POST", "/flows", _encode(flow), repeatable=False)
+
+    def flow(self, flow_id: int) -> dict[str, Any]:
+        """A flow with its tasks."""
+        return self._json("GET", f"/flows/{flow_id}")
+
+    def flows(self, **query: Any) -> dict[str, Any]:
+        """A page of flows, newest first: `{"flows": [...], "next": cursor or None}`."""
+        return self._json("GET", "/flows", query=query)
+
+    def cancel_flow(self, flow_id: int) -> dict[str, Any]:
+        """Cancel what has not ended of a flow; AlreadyEnded if all has."""
+        return self._json("POST", f"/flows/{flow_id}/cancel")
+
+    def revive_flow(self, flow_id: int) -> dict[str, Any]:
+        """Give what failed or was cancelled in a flow a second life; Conflict if nothing was."""
+        return self._json("POST", f"/flows/{flow_id}/revive")
+
+    def add_schedule(self, schedule: dict[str, Any]) -> dict[str, Any]:
+        """Add a schedule; answers it with its `next_runs`. Conflict if the name is taken."""
+        return self._json("POST", "/schedules", _encode(schedule), repeatable=False)
+
+    def schedule(self, name: str) -> dict[str, Any]:
+        """One schedule."""
+        return self._json("GET", f"/schedules/{name}")
+
+    def schedules(self, **query: Any) -> dict[str, Any]:
+        """A page of schedules, by name: `{"schedules": [...], "next": cursor or None}`."""
+        return self._json("GET", "/schedules", query=query)
+
+    def change_schedule(self, name: str, **change: Any) -> dict[str, Any]:
+        """Replace what is given of a schedule."""
+        return self._json("PATCH", f"/schedules/{name}", _encode(change))
+
+    def remove_schedule(self, name: str) -> dict[str, Any]:
+        """Forget a schedule; what it has submitted stays."""
+        return self._json("DELETE", f"/schedules/{name}", repeatable=False)
+
+    def pause_schedule(self, name: str) -> dict[str, Any]:
+        """Let it fire no more until it is resumed."""
+        return self._json("POST", f"/schedules/{name}/pause")
+
+    def resume_schedule(self, name: str) -> dict[str, Any]:
+        """Let it go on with its next slot."""
+        return self._json("POST", f"/schedules/{name}/resume")
+
+    def run_schedule(self, name: str) -> dict[str, Any]:
+        """Submit at once what it would submit; `{"task_id"}` or `{"flow_id"}`."""
+        return self._json("POST", f"/schedules/{name}/run", repeatable=False)
+
+    def schedule_history(self, name: str, **query: Any) -> dict[str, Any]:
+        """What became of its slots, newest first: `{"history": [...], "next": cursor or None}`."""
+        return self._json("GET", f"/schedules/{name}/history", query=query)
+
+    # --- workers and the whole
+
     def workers(self) -> list[dict[str, Any]]:
         """The workers, alive ones first."""
         workers: list[dict[str, Any]] = self._json("GET", "/workers")["workers"]

@@ -70,6 +70,7 @@ class Settings:
     unknown_types: Literal["accept", "refuse"] = _setting(
         "accept", "a task type no worker has announced: accept with a warning, or refuse"
     )
+    profiles_file: str = _setting("", "named sets of submit options; empty: profiles.toml, if there is one")
     worker_slots: Annotated[str, Meta(pattern=r"^(auto|[1-9][0-9]{0,3})$")] = _setting(
         "1", "tasks a worker computes at once; auto: one per core"
     )
@@ -89,6 +90,11 @@ class Settings:
     def data_path(self) -> Path:
         """The data folder, absolute."""
         return ROOT / self.data_dir
+
+    @property
+    def profiles_path(self) -> Path:
+        """The file of profiles, absolute."""
+        return ROOT / (self.profiles_file or "profiles.toml")
 
     @property
     def database_address(self) -> str:
