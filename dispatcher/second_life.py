@@ -23,7 +23,7 @@ def check_key(tx: Transaction, task_id: int, unique_key: str | None) -> None:
 
 
 def revive(tx: Transaction, task_id: int, from_scratch: bool) -> None:
-    """A failed or cancelled task lives again, pending or blocked. Conflict if it is neither or its key is taken."""
+    """A failed or cancelled task lives again, pending or blocked. Conflict: it is neither, or its key is taken."""
     status, where, _, _, _, limit_key, _, unique_key = tx.task_state(task_id=task_id)
     check_key(tx, task_id, unique_key)
     if tx.revive(task_id=task_id, now=tx.now) is None:
