@@ -115,6 +115,10 @@ SELECT kind, name FROM pauses ORDER BY kind, name;
 SELECT kind, name, max_running, max_starts, per_seconds FROM limits
  WHERE kind IN ('queue', 'type') ORDER BY kind, name;
 
+-- name: limited_lanes
+-- Which queues and types have a limit, for those who only look.
+SELECT kind, name FROM limits WHERE kind IN ('queue', 'type') ORDER BY kind, name;
+
 -- name: key_limits
 -- Limits of keys (:names a JSON array), kept from others until this transaction ends.
 SELECT kind, name, max_running, max_starts, per_seconds FROM limits
