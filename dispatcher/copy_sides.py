@@ -27,8 +27,13 @@ Row = tuple[Any, ...]
 
 # They belong to a database itself: its lease clock, and who leads its dispatchers.
 LOCAL: Final = frozenset({"lease_clock", "leader"})
-# Seconds of the lease clock, which each database has its own of.
-LEASE_COLUMNS: Final = frozenset({"lease_expires_at", "missing_since", "last_heartbeat"})
+# Seconds of the lease clock, which each database has its own of; all other times are Unix seconds.
+LEASE_TIMES: Final[dict[str, frozenset[str]]] = {
+    "tasks": frozenset({"lease_expires_at", "missing_since"}),
+    "workers": frozenset({"last_heartbeat"}),
+    "limits": frozenset({"opens_at"}),
+    "limit_starts": frozenset({"started_at"}),
+}
 _FETCHED: Final = 100  # rows that a server hands over at once; a row may have a mebibyte
 
 
@@ -46,10 +51,11 @@ class Table(NamedTuple):
 
     def moved(self, row: Row, lease_shift: float) -> Row:
         """The row as the other database must hold it."""
-        if LEASE_COLUMNS.isdisjoint(self.columns):
+        times = LEASE_TIMES.get(self.name)
+        if times is None:
             return row
         cells = zip(self.columns, row, strict=True)
-        return tuple(v + lease_shift if c in LEASE_COLUMNS and v is not None else v for c, v in cells)
+        return tuple(v + lease_shift if c in times and v is not None else v for c, v in cells)
 
 
 class Fingerprint(NamedTuple):

@@ -98,9 +98,9 @@ class Copy:
         if after is not None:
             self._tell(table.name, int(self._target.say("count", table)[0][0]))
         with self._source.reading() as connection:
-            for bite in _bites(self._moved(table, self._source.rows(connection, table, after))):
+            for bite in _bites(self._source.rows(connection, table, after)):
                 with writing(self._target, self._lease_now):
-                    self._target.put(table, bite)
+                    self._target.put(table, list(self._moved(table, bite)))
                     self._note(f"at {table.name}", table.position(bite[-1]))
                 self._tell(table.name, len(bite))
 

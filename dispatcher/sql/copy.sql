@@ -17,10 +17,10 @@ SELECT {columns} FROM {table} WHERE ({key}) > ({position}) ORDER BY {key};
 -- name: count
 SELECT COUNT(*) FROM {table};
 
--- name: put
+-- name: put!
 INSERT INTO {table} ({columns}) VALUES ({places});
 
--- name: clear
+-- name: clear!
 DELETE FROM {table};
 
 -- name: last_id
@@ -28,11 +28,11 @@ DELETE FROM {table};
 SELECT MAX(COALESCE((SELECT MAX({key}) FROM {table}), 0),
            COALESCE((SELECT seq FROM sqlite_sequence WHERE name = :name), 0));
 
--- name: set_last_id
+-- name: set_last_id!
 -- The next id comes after :last; only AUTOINCREMENT tables keep count.
 UPDATE sqlite_sequence SET seq = MAX(seq, :last) WHERE name = :name;
 
--- name: add_last_id
+-- name: add_last_id!
 INSERT INTO sqlite_sequence (name, seq)
 SELECT :name, :last WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = :name)
    AND EXISTS (SELECT 1 FROM sqlite_schema WHERE name = :name AND sql LIKE '%AUTOINCREMENT%');
@@ -41,16 +41,16 @@ SELECT :name, :last WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name =
 -- Does a dispatcher work on this database? Of a file the lock beside it has told already.
 SELECT 1 WHERE :since < 0;
 
--- name: note_begin
+-- name: note_begin!
 -- Kept in the target until the copy is whole: what it is a copy of, and how far each table is.
 CREATE TABLE IF NOT EXISTS unfinished_copy (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 
 -- name: notes
 SELECT name, value FROM unfinished_copy;
 
--- name: note
+-- name: note!
 INSERT INTO unfinished_copy (name, value) VALUES (:name, :value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
--- name: note_end
+-- name: note_end!
 DROP TABLE unfinished_copy;

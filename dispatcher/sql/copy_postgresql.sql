@@ -1,6 +1,6 @@
 -- What copy.sql says, where PostgreSQL needs other words.
 
--- name: put
+-- name: put!
 COPY {table} ({columns}) FROM STDIN;
 
 -- name: last_id

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher import copy_sides, copying, migrations, startup
-from dispatcher.copy_sides import LEASE_COLUMNS, LOCAL, Fingerprint, side, tables
+from dispatcher import copy_sides, copying, migrations, startup, submissions
+from dispatcher.copy_sides import LEASE_TIMES, LOCAL, Fingerprint, side, tables
 from dispatcher.copying import Compared, Copy
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
@@ -67,6 +67,7 @@ def source(way: tuple[str, str], make: Callable[[str], Store]) -> Store:
     clock = FakeClock()
     dispatcher = Dispatcher(store, clock, retention_days=1.0)
     tasks = Builder(dispatcher)
+    tasks.limit(type="noop", max_starts=100, per_seconds=1000)
     for status in ("failed", "scheduled", "completed", "cancelled", "in-progress", "pending"):
         tasks.in_status(TaskStatus(status), tags=["a", "ü"], payload={"text": "\n\t\\N \u0000 é 𝄞", "float": 0.1})
     tasks.submit_many(30, payload=b"{}", run_at="2030-01-01T00:00:00.123456Z")
@@ -78,14 +79,7 @@ def source(way: tuple[str, str], make: Callable[[str], Store]) -> Store:
 
 def _prune_the_last(dispatcher: Dispatcher) -> None:
     (last,) = dispatcher.rows("SELECT MAX(task_id) FROM tasks")[0]
-    drops = ("drop_task", "drop_results", "drop_payload", "drop_attempts")
-
-    def run(tx: Any) -> None:
-        for name in drops:
-            getattr(tx, name)(task_id=[last])
-        tx.moved("noop", TaskStatus.CANCELLED, None, [last])
-
-    dispatcher.database.write(run)
+    dispatcher.database.write(lambda tx: submissions.drop(tx, [(last, "default/noop", TaskStatus.CANCELLED)]))
 
 
 @pytest.fixture
@@ -110,7 +104,8 @@ def contents(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     """Every table; of a time on the lease clock only whether there is one."""
     answer = {}
     for table in tables():
-        columns = ", ".join(f"({c} IS NULL) + 0" if c in LEASE_COLUMNS else c for c in table.columns)
+        times = LEASE_TIMES.get(table.name, ())
+        columns = ", ".join(f"({c} IS NULL) + 0" if c in times else c for c in table.columns)
         if store.engine_name == "postgresql":
             columns = columns.replace(") + 0", ")::int")
         answer[table.name] = sorted(store.rows(f"SELECT {columns} FROM {table.name}"), key=repr)
@@ -122,7 +117,13 @@ def test_both_sides_hold_the_same_afterwards(source: Store, target: Store) -> No
     compared = copy(source, target)
 
     assert [table for table, ours, theirs in compared if ours != theirs] == []
-    assert {table for table, ours, _ in compared if ours.rows} >= {"tasks", "attempts", "task_outputs", "workers"}
+    assert {table for table, ours, _ in compared if ours.rows} >= {
+        "tasks",
+        "attempts",
+        "task_outputs",
+        "workers",
+        "limit_starts",
+    }
     assert contents(target) == contents(source)
     target.check()
 
@@ -360,6 +361,21 @@ def test_every_table_has_a_key_of_numbers_and_words() -> None:
     assert [table.name for table in tables() if not table.key] == []
     assert {table.name for table in tables()} & LOCAL == set()
     assert {"tasks", "workers", "task_outputs"} <= {table.name for table in tables() if table.numbered}
+
+
+def test_every_time_on_the_lease_clock_is_known() -> None:
+    """The migrations say of such a column that it is on the lease clock."""
+    sql = "\n".join(text for _, text in migrations.numbered())
+    told = {
+        (table, column)
+        for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n\)", sql, re.DOTALL)
+        for column in re.findall(r"^ +(\w+) .*-- lease clock", body, re.MULTILINE)
+    }
+    known = {(table, column) for table, columns in LEASE_TIMES.items() for column in columns}
+    columns = {(table.name, column) for table in tables() for column in table.columns}
+
+    assert told <= known <= columns
+    assert ("limit_starts", "started_at") in told
 
 
 def test_a_fingerprint_tells_values_apart() -> None:
