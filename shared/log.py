@@ -29,6 +29,10 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "paused": (INFO, "{kind} {name} paused"),
     "resumed": (INFO, "{kind} {name} resumed"),
     "worker_ordered": (INFO, "worker {name} was told to {order} ({worker_id})"),
+    "schedule_missed": (WARNING, "schedule {name}: slots before {before} were missed and are left out"),
+    "schedule_failed": (ERROR, "schedule {name} cannot fire, mend it with PATCH: {reason}"),
+    "cancel_flow": (INFO, "flow {flow_id} cancelled"),
+    "revive_flow": (INFO, "flow {flow_id} revived where it had failed"),
     "fail": (INFO, "task {task_id} attempt {attempt} failed ({next}): {reason}"),
     "crash": (WARNING, "task {task_id} attempt {attempt} crashed ({next}): {reason}"),
     "reclaim": (WARNING, "task {task_id} attempt {attempt} reclaimed from {worker} ({next}): {reason}"),
@@ -57,6 +61,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "task_lost": (WARNING, "task {task_id} attempt {attempt} is no longer ours, dropped"),
     "task_cancelled": (INFO, "task {task_id} attempt {attempt} cancelled, stopped"),
     "task_overran": (WARNING, "task {task_id} attempt {attempt} overran its {seconds:g} s, stopped"),
+    "task_stalled": (WARNING, "task {task_id} attempt {attempt} showed nothing for {seconds:g} s, stopped"),
     "result_refused": (ERROR, "task {task_id} attempt {attempt}: result refused ({reason}), kept in {path}"),
     "results_kept": (WARNING, "{count} result(s) kept on disk until the dispatcher takes them"),
     "results_delivered": (INFO, "{count} kept result(s) delivered"),
@@ -67,6 +72,8 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "outbox_damaged": (WARNING, "kept results cannot be read, set aside as {path}: {reason}"),
     "outbox_failed": (ERROR, "results cannot be kept on disk in {path}: {reason}"),
     "task_line": (INFO, "task {task_id}: {text}"),
+    "task_lines": (INFO, "task {task_id}: ... and {count} line(s) more, kept with the task"),
+    "logs_refused": (WARNING, "log lines of {count} task(s) refused, dropped: {reason}"),
 }
 
 

@@ -27,6 +27,7 @@ Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
+Threads = Annotated[int, Meta(ge=1, le=1000)]  # each takes three file descriptors of its worker
 
 
 class SettingsProblem(Exception):
@@ -49,7 +50,8 @@ class Settings:
         "", "empty: sqlite:///<DATA_DIR>/baton.db; or postgresql://user:password@host/name"
     )
     database_features: str = _setting(
-        "notify,prepare", "what may be asked of a PostgreSQL server; leave out what a pooler or a likeness lacks"
+        "notify,prepare",
+        "what a PostgreSQL server may be asked; leave out what a pooler or a likeness lacks, or none",
     )
     dispatcher_processes: Count = _setting(1, "dispatchers on this host that share the port (PostgreSQL only)")
     durability: Literal["full", "normal"] = _setting(
@@ -68,8 +70,17 @@ class Settings:
     unknown_types: Literal["accept", "refuse"] = _setting(
         "accept", "a task type no worker has announced: accept with a warning, or refuse"
     )
+    profiles_file: str = _setting("", "named sets of submit options; empty: profiles.toml, if there is one")
     worker_slots: Annotated[str, Meta(pattern=r"^(auto|[1-9][0-9]{0,3})$")] = _setting(
         "1", "tasks a worker computes at once; auto: one per core"
+    )
+    worker_threads: Threads = _setting(
+        1, "tasks declared @task(waits=True) that each slot runs at once, in threads of one process"
+    )
+    worker_queues: str = _setting("", "queues a worker serves, comma-separated; empty: every one")
+    command_programs: str = _setting(
+        "",
+        "programs that tasks of type command may run here: names or absolute paths, comma-separated; empty: none",
     )
     task_modules: str = _setting("", "more task files: modules or paths of .py files, comma-separated")
     drain_seconds: NotNegative = _setting(25.0, "a stopping worker waits so long for its tasks")
@@ -81,6 +92,11 @@ class Settings:
         return ROOT / self.data_dir
 
     @property
+    def profiles_path(self) -> Path:
+        """The file of profiles, absolute."""
+        return ROOT / (self.profiles_file or "profiles.toml")
+
+    @property
     def database_address(self) -> str:
         """The database's URL, always set."""
         return self.database_url or f"sqlite:///{self.data_path / 'baton.db'}"
@@ -88,18 +104,24 @@ class Settings:
     @property
     def database_name(self) -> str:
         """The database for people and logs, without a password."""
-        return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", self.database_address).removeprefix("sqlite:///")
+        address = re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", self.database_address)
+        return re.sub(r"[?&]password=[^&]*", "", address).removeprefix("sqlite:///")
 
     @property
     def features(self) -> frozenset[str]:
         """DATABASE_FEATURES, apart."""
-        return frozenset(word.strip() for word in self.database_features.split(",") if word.strip())
+        return frozenset(word.strip() for word in self.database_features.split(",")) - {"", "none"}
 
     @property
     def dispatcher_urls(self) -> list[str]:
         """Where the dispatchers are, in the order to try them."""
         default = f"http://{self.dispatcher_host}:{self.dispatcher_port}"
         return [url.strip().rstrip("/") for url in (self.dispatcher_url or default).split(",") if url.strip()]
+
+    @property
+    def queues(self) -> list[str] | None:
+        """The queues a worker serves; None: every one."""
+        return [name.strip() for name in self.worker_queues.split(",") if name.strip()] or None
 
     @property
     def slots(self) -> int:
@@ -180,6 +202,11 @@ def _contradictions(settings: Settings) -> list[str]:
     for url in settings.dispatcher_urls:
         if not url.startswith(("http://", "https://")):
             problems.append(f"DISPATCHER_URL={url!r}: expected http://host:port (comma-separated if several)")
+    for queue in settings.queues or ():
+        if not re.fullmatch(r"[a-z0-9_.-]{1,100}", queue):
+            problems.append(
+                f"WORKER_QUEUES={queue!r}: expected names of 1 to 100 of a-z 0-9 _ . -, comma-separated"
+            )
     if not settings.database_address.startswith(DATABASES):
         problems.append(
             f"DATABASE_URL={settings.database_name!r}: expected sqlite:///path or postgresql://user@host/name"
@@ -187,7 +214,7 @@ def _contradictions(settings: Settings) -> list[str]:
     unknown = settings.features - FEATURES
     if unknown:
         problems.append(
-            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {' and '.join(sorted(FEATURES))}"
+            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {' and '.join(sorted(FEATURES))}, or none"
         )
     if settings.dispatcher_processes > 1 and settings.database_address.startswith("sqlite:///"):
         problems.append(

@@ -11,17 +11,20 @@ import importlib.util
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tasks.arguments import Arguments
-from tasks.context import Fail, Interrupted, Retry, TaskContext
+from tasks.context import Again, Fail, Interrupted, Retry, TaskContext
 
-__all__ = ["Fail", "Interrupted", "Retry", "TaskContext", "TaskType", "discover", "task"]
+__all__ = ["Again", "Fail", "Interrupted", "Retry", "TaskContext", "TaskType", "discover", "task"]
 
-# Parts of this package that declare no task. The sieve loads numpy, which an idle child does without.
-_NOT_TASKS: Final = frozenset({"arguments", "board", "context", "sieve"})
+# Parts of this package that declare no task by themselves. The sieve loads numpy, which an idle child does
+# without; commands are declared where a worker allows programs.
+_NOT_TASKS: Final = frozenset(
+    {"arguments", "board", "checkpoint_folder", "command_task", "context", "program", "sieve"}
+)
 
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent
 
@@ -42,12 +45,14 @@ class TaskType:
         timeout_seconds: float | None,
         max_retries: int | None,
         pure: bool,
+        waits: bool,
     ) -> None:
         self.name = name
         self.function = function
         self.timeout_seconds = timeout_seconds
         self.max_retries = max_retries
         self.pure = pure
+        self.waits = waits
         self.arguments = Arguments(function)
 
 
@@ -55,12 +60,18 @@ REGISTRY: Final[dict[str, TaskType]] = {}
 
 
 def task(
-    name: str, *, timeout_seconds: float | None = None, max_retries: int | None = None, pure: bool = False
+    name: str,
+    *,
+    timeout_seconds: float | None = None,
+    max_retries: int | None = None,
+    pure: bool = False,
+    waits: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function as the task type `name`; the function itself stays as it is.
 
     `timeout_seconds` and `max_retries` count where the submitter said nothing. `pure`: the same payload
-    always gives the same result, so a worker may answer from memory.
+    always gives the same result, so a worker may answer from memory. `waits`: it spends its time waiting
+    (for a network, a disk, a clock), so a worker with WORKER_THREADS may run several in one process.
     """
     if not re.fullmatch(r"[a-z0-9_.-]{1,100}", name):
         raise ValueError(f"task name {name!r}: expected 1 to 100 of a-z 0-9 _ . -")
@@ -72,16 +83,17 @@ def task(
             function.__qualname__,
         ):
             raise ValueError(f"task {name!r} is declared in {known.function.__module__} already")
-        REGISTRY[name] = TaskType(name, function, timeout_seconds, max_retries, pure)
+        REGISTRY[name] = TaskType(name, function, timeout_seconds, max_retries, pure, waits)
         return function
 
     return declare
 
 
-def discover(modules: Iterable[str] = ()) -> dict[str, TaskType]:
+def discover(modules: Iterable[str] = (), programs: Mapping[str, str] | None = None) -> dict[str, TaskType]:
     """Import every task module of this folder and `modules` (names, or paths of .py files).
 
-    Returns the registry; raises DiscoveryError naming the module that could not be imported and why.
+    `programs`, if any, are what commands may run: names as listed, and where each is. Returns the
+    registry; raises DiscoveryError naming the module that could not be imported and why.
     """
     ours = [found.name for found in pkgutil.iter_modules(__path__) if found.name not in _NOT_TASKS]
     for name in [*(f"{__name__}.{name}" for name in ours), *modules]:
@@ -90,6 +102,10 @@ def discover(modules: Iterable[str] = ()) -> dict[str, TaskType]:
         except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
             reason = f"{type(error).__name__}: {error}"
             raise DiscoveryError(f"task module {name} cannot be imported: {reason}") from error
+    if programs:
+        from tasks import command_task  # loaded here: most workers allow no programs
+
+        command_task.allow(programs)
     return REGISTRY
 
 

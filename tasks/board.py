@@ -17,7 +17,7 @@ TEXT_BYTES_MAX: Final = 4096  # 1,024 characters of up to 4 bytes
 BOARD_BYTES: Final = _TEXT_AT + TEXT_BYTES_MAX
 
 # Written by the child.
-_STARTED, _ENDED, _STARTED_AT, _PROGRESS_OF, _PROGRESS, _TEXT_OF, _TEXT_LENGTH = range(7)
+_STARTED, _ENDED, _STARTED_AT, _PROGRESS_OF, _PROGRESS, _TEXT_OF, _TEXT_LENGTH, _SHOWN_AT = range(8)
 # Written by the worker, in a cache line of their own.
 _STOP, _TAKEN_FROM, _TAKEN_TO = range(8, 11)
 
@@ -29,6 +29,7 @@ class StopReason(IntEnum):
     DRAIN = 1  # the worker stops: keep a checkpoint, the task is released
     TIMEOUT = 2  # it overran its time limit and fails
     DROP = 3  # cancelled or lost: whatever it reports is ignored
+    STALL = 4  # it showed no sign of life for too long and fails
 
 
 class Board:
@@ -60,11 +61,12 @@ class Board:
     def stop_reason(self, serial: int) -> int:
         """Why task `serial` shall stop, a StopReason; 0 while it may go on."""
         word = self._words[_STOP]
-        return word & 3 if word >> 2 == serial else 0
+        return word & 7 if word >> 3 == serial else 0
 
     def tell(self, serial: int, progress: float | None, message: str | None) -> None:
         """Show how far task `serial` is, and a line about it; None leaves what was shown."""
         words = self._words
+        self.touch(time.monotonic())
         if progress is not None:
             self._reals[_PROGRESS] = progress
             words[_PROGRESS_OF] = serial
@@ -74,6 +76,10 @@ class Board:
             self._text[: len(text)] = text
             words[_TEXT_LENGTH] = len(text)
             words[_TEXT_OF] = serial
+
+    def touch(self, now: float) -> None:
+        """Show a sign of life."""
+        self._reals[_SHOWN_AT] = now
 
     # --- the worker's side
 
@@ -88,6 +94,11 @@ class Board:
         """When the last task started, on the monotonic clock."""
         return self._reals[_STARTED_AT]
 
+    @property
+    def shown_at(self) -> float:
+        """When a task showed something last, on the monotonic clock."""
+        return self._reals[_SHOWN_AT]
+
     def told(self, serial: int) -> tuple[float | None, str | None]:
         """What task `serial` shows: progress and message, each None if it has shown none."""
         words = self._words
@@ -100,7 +111,7 @@ class Board:
 
     def stop(self, serial: int, reason: StopReason) -> None:
         """Ask task `serial` to stop; it sees that at its next checkpoint or `ctx.stopping`."""
-        self._words[_STOP] = serial << 2 | reason
+        self._words[_STOP] = serial << 3 | reason
 
     def take(self, last: int) -> None:
         """Withdraw every task up to `last` that has not started yet; see `taken` for what that got."""

@@ -24,7 +24,7 @@ def noop(ctx: TaskContext) -> None:
     """Do nothing; for measuring what everything around a task costs."""
 
 
-@task("sleep")
+@task("sleep", waits=True)
 def sleep(ctx: TaskContext, seconds: Seconds) -> dict[str, float]:
     """Sleep for `seconds` in total, however often interrupted."""
     before = ctx.state["slept_seconds"] if ctx.state else 0.0

@@ -1,4 +1,4 @@
-"""What a running task sees: its context, and the three exceptions that end it on purpose.
+"""What a running task sees: its context, and the exceptions that end it on purpose.
 
 A task calls `ctx.checkpoint` as often as it likes: what is sent is the newest state, at most once per
 interval, and always when the task is stopped or fails. Read tasks/compute_task.py for examples.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -25,6 +25,8 @@ _OUTPUT_BYTES_AIM: Final = 4 * 1024 * 1024  # so much unsent output goes at once
 
 
 Step = TypeVar("Step")
+Level = Literal["debug", "info", "warning", "error"]
+_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 class Interrupted(BaseException):
@@ -41,6 +43,10 @@ class Retry(Exception):
 
 class Fail(Exception):
     """Raised by a task that need not be tried again."""
+
+
+class Again(Exception):
+    """The task has saved a checkpoint and wants to go on from it, anywhere: nothing is spent."""
 
 
 def _as_json(value: Any) -> Any:
@@ -62,15 +68,41 @@ def encode_body(value: Any, what: str) -> Raw:
     return Raw(body)
 
 
+def _print(text: str, level: Level) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 class TaskLog:
-    """A task's log: its lines come out in the worker's log. Call it, or its levels."""
+    """A task's log: its lines are kept with the attempt. Call it, or its levels."""
 
-    def __call__(self, text: object, *values: object) -> None:
-        """Write one line; `values` fill the text's % places."""
-        line = str(text) % values if values else str(text)
-        print(line, file=sys.stderr, flush=True)
+    def __init__(self, say: Callable[[str, Level], None] = _print) -> None:
+        self.say = say
 
-    debug = info = warning = error = __call__
+    def __call__(self, message: object, level: Level = "info") -> None:
+        """Write a line, or several; raises ValueError for a level that does not exist."""
+        if level not in _LEVELS:
+            raise ValueError(f"level {level!r}: expected one of {', '.join(_LEVELS)}")
+        self.say(str(message), level)
+
+    def debug(self, message: object, *values: object) -> None:
+        """Write a line that matters to whoever mends the task; `values` fill the message's % places."""
+        self(_filled(message, values), "debug")
+
+    def info(self, message: object, *values: object) -> None:
+        """Write a line about what goes on."""
+        self(_filled(message, values), "info")
+
+    def warning(self, message: object, *values: object) -> None:
+        """Write a line about what is not as it should be."""
+        self(_filled(message, values), "warning")
+
+    def error(self, message: object, *values: object) -> None:
+        """Write a line about what went wrong."""
+        self(_filled(message, values), "error")
+
+
+def _filled(message: object, values: tuple[object, ...]) -> str:
+    return str(message) % values if values else str(message)
 
 
 _PLAIN_GRANT: Final = Grant(0, 1, "", 100.0, "trial", EMPTY_OBJECT)
@@ -79,7 +111,7 @@ _PLAIN_GRANT: Final = Grant(0, 1, "", 100.0, "trial", EMPTY_OBJECT)
 class TaskContext:
     """One attempt of a task, from inside. Without arguments it serves for trying a task function out."""
 
-    log: Final = TaskLog()
+    log: ClassVar[TaskLog] = TaskLog()
 
     def __init__(
         self,
@@ -118,6 +150,11 @@ class TaskContext:
         """The state of the last checkpoint, or None at a first start."""
         return _decode(self._grant.checkpoint.state) if self._grant.checkpoint else None
 
+    @cached_property
+    def parents(self) -> Mapping[str, Any]:
+        """How the tasks it depends on have ended, by key: {"status", "result", "error"}."""
+        return {key: _decode(parent) for key, parent in self._grant.parents.items()}
+
     @property
     def stopping(self) -> bool:
         """Whether the task is asked to stop: checkpoint now, or return."""
@@ -147,6 +184,8 @@ class TaskContext:
                 self._output_bytes += len(memoryview(chunk))
         if progress is not None:
             self._board.tell(self._serial, _checked(progress), None)
+        else:
+            self._board.touch(now)
         if stopping:
             raise Interrupted
         if due:

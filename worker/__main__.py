@@ -12,11 +12,18 @@ import click
 
 from shared.log import Log
 from shared.pidfile import recorded
-from shared.settings import Settings, load_or_exit
+from shared.settings import Settings, exit_with_problems, load_or_exit
 from worker.children import UnusableTasks
 from worker.crew import FORWARDED, names, run_crew
+from worker.programs import UnknownProgram, allowed
 from worker.worker import Worker
 
+_SETTINGS: Final = {  # what options stand for
+    "slots": "WORKER_SLOTS",
+    "threads": "WORKER_THREADS",
+    "url": "DISPATCHER_URL",
+    "queues": "WORKER_QUEUES",
+}
 _NAME_CHARS: Final = 80  # so that a number and the random part of worker_id fit into 100
 
 
@@ -24,26 +31,31 @@ _NAME_CHARS: Final = 80  # so that a number and the random part of worker_id fit
 @click.argument("name", default="worker-1")
 @click.option("--count", type=click.IntRange(1, 1000), default=1, help="Start so many workers at once.")
 @click.option("--slots", help="Tasks to compute at once: a number, or 'auto' for one per core.")
+@click.option("--threads", help="Tasks that wait (@task(waits=True)) to run at once in each slot.")
 @click.option("--url", help="Where the dispatcher is (default: DISPATCHER_URL).")
 @click.option("--types", help="Run only these types of task, comma-separated.")
+@click.option("--queues", help="Serve only these queues, comma-separated.")
 @click.option("--burst", is_flag=True, help="End when there is nothing to do.")
-def main(name: str, count: int, slots: str | None, url: str | None, types: str | None, burst: bool) -> None:
+def main(name: str, count: int, types: str | None, burst: bool, **given: str | None) -> None:
     """Run a worker called NAME until it is stopped (Ctrl-C or SIGTERM; a second one: at once)."""
     if len(name) > _NAME_CHARS:
         raise click.BadParameter(f"a worker's name has at most {_NAME_CHARS} characters", param_hint="NAME")
-    given = {"WORKER_SLOTS": slots, "DISPATCHER_URL": url}
-    settings = load_or_exit({**os.environ, **{key: value for key, value in given.items() if value}})
+    chosen = {_SETTINGS[option]: value for option, value in given.items() if value}
+    settings = load_or_exit({**os.environ, **chosen})
     with recorded(settings.data_path, "worker"):
         if count > 1:
-            options = {"--slots": slots, "--url": url, "--types": types}
-            arguments = [part for key, value in options.items() if value for part in (key, value)]
+            options = {**given, "types": types}
+            arguments = [part for key, value in options.items() if value for part in (f"--{key}", value)]
             sys.exit(run_crew(names(name, count), [*arguments, *(["--burst"] if burst else [])]))
         sys.exit(_run_one(settings, name, types, burst))
 
 
 def _run_one(settings: Settings, name: str, types: str | None, burst: bool) -> int:
     chosen = [kind.strip() for kind in types.split(",") if kind.strip()] if types else None
-    worker = Worker(settings, name, settings.slots, chosen, burst, Log(name))
+    try:
+        worker = Worker(settings, name, chosen, burst, allowed(settings.command_programs), Log(name))
+    except UnknownProgram as problem:
+        exit_with_problems([f"COMMAND_PROGRAMS={settings.command_programs!r}: {problem}"])
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         worker.order("stop")

@@ -35,6 +35,7 @@ class Options(Struct):
 
     modules: list[str]
     checkpoint_interval_seconds: float
+    programs: dict[str, str] = {}  # what commands may run: as listed, and where that is
 
 
 class Declared(Struct, omit_defaults=True):
@@ -43,6 +44,7 @@ class Declared(Struct, omit_defaults=True):
     timeout_seconds: float | None = None
     max_retries: int | None = None
     pure: bool = False
+    waits: bool = False
 
 
 class Hello(Struct, omit_defaults=True):
@@ -52,11 +54,15 @@ class Hello(Struct, omit_defaults=True):
     problem: str | None = None
 
 
-class Work(Struct):
-    """Tasks for a child, to be run in this order; the first one's serial number is `first`."""
+class Work(Struct, omit_defaults=True):
+    """Tasks for a strand, to be run in this order; the first one's serial number is `first`.
+
+    `start_by`: by serial number, until when some may start, on the clock that both sides share.
+    """
 
     first: int
     grants: list[Grant]
+    start_by: dict[int, float] = {}
 
 
 class Gone(Exception):

@@ -1,7 +1,8 @@
-"""A child process: runs the tasks its worker sends, one after the other, and reports each at once.
+"""A child process: runs the tasks its worker sends, and reports each at once.
 
-It alone imports task modules. It talks to nobody but its worker, and ends when the worker is gone.
-Started as `python -m worker.child SOCKET_FD BOARD_FD OPTIONS`; see child_process.py for the other side.
+It alone imports task modules. It talks to nobody but its worker, and ends when the worker is gone. Each
+strand runs one task after the other: the first on the main thread, further ones on threads of their own.
+Started as `python -m worker.child SOCKET:BOARD:PIPE[,...] OPTIONS`; see child_process.py for the other side.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from io import TextIOWrapper
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -22,7 +23,7 @@ from msgspec import Raw
 from shared.protocol import Checkpoint, Grant, Result
 from tasks import REGISTRY, DiscoveryError, TaskType, discover
 from tasks.board import Board, StopReason
-from tasks.context import Interrupted, TaskContext, encode_body
+from tasks.context import Interrupted, TaskContext, TaskLog, encode_body
 from worker.channel import (
     CHECKPOINT,
     HELLO,
@@ -36,28 +37,27 @@ from worker.channel import (
     Work,
     to_bytes,
 )
-from worker.failure import failure_of
+from worker.failure import OVERRUN, deadline_missed, failure_of
+from worker.output import Printer, Router
 
 
-class Child:
-    """Runs tasks until its worker closes the channel."""
+class StrandRunner:
+    """Runs a strand's tasks until the worker closes the channel."""
 
-    def __init__(self, channel: Channel, board: Board, options: Options) -> None:
-        self._channel = channel
-        self._board = board
-        self._options = options
+    def __init__(self, fds: str, options: Options, is_main: bool) -> None:
+        end, board, pipe = map(int, fds.split(":"))
+        self._channel = Channel(socket.socket(fileno=end))
+        self._board = Board(board)
+        self._interval_seconds = options.checkpoint_interval_seconds
+        self._is_main = is_main
+        self.printer: Final = Printer(pipe, lambda: self._serial)
         self._work: Final = msgspec.json.Decoder(Work)
         self._serial = 0
         self._inside = False  # whether a task's own code runs, so that a signal may interrupt it
         self._interrupt = False  # whether one came for this task
 
-    def say_hello(self) -> None:
-        """Import the task modules and tell the worker what can be run, or why nothing can."""
-        try:
-            found = discover(self._options.modules)
-            hello = Hello({name: _declared(kind) for name, kind in found.items()})
-        except DiscoveryError as error:
-            hello = Hello(problem=str(error))
+    def say_hello(self, hello: Hello) -> None:
+        """Tell the worker what can be run, or why nothing can."""
         self._channel.send(HELLO, to_bytes(hello))
 
     def run_forever(self) -> NoReturn:
@@ -66,7 +66,7 @@ class Child:
             for _, body in self._channel.receive() or ():
                 work = self._work.decode(body)
                 for serial, grant in enumerate(work.grants, work.first):
-                    self._take(serial, grant)
+                    self._take(serial, grant, work.start_by.get(serial))
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """SIGTERM: interrupt the task, if it is the one that shall stop."""
@@ -75,20 +75,23 @@ class Child:
             if self._inside:
                 raise Interrupted
 
-    def _take(self, serial: int, grant: Grant) -> None:
+    def _take(self, serial: int, grant: Grant, start_by: float | None) -> None:
         if not self._board.start(serial):
             self._channel.send(SKIPPED, b"%d" % serial)
             self._board.end(serial)
             return
         self._serial, self._interrupt = serial, False
-        result = self._run(grant)
+        late = start_by is not None and time.monotonic() > start_by
+        result = deadline_missed(grant) if late else self._run(grant)
+        if self.printer.is_dirty:
+            self.printer.settle()
         self._channel.send(RESULT, to_bytes(result))
         self._board.end(serial)
 
     def _run(self, grant: Grant) -> Result:
         started_at = time.monotonic()
         kind = REGISTRY.get(grant.type)
-        ctx = TaskContext(grant, self._serial, self._board, self._save, self._options.checkpoint_interval_seconds)
+        ctx = TaskContext(grant, self._serial, self._board, self._save, self._interval_seconds)
         result = Result(task_id=grant.task_id, attempt=grant.attempt, lease_id=grant.lease_id, outcome="completed")
         try:
             result.result = self._call(kind, grant, ctx)
@@ -112,6 +115,8 @@ class Child:
             self._inside = False
         if self._interrupt:  # swallowed by a bare `except` of the task
             raise Interrupted
+        if not self._is_main and self._board.stop_reason(self._serial) in OVERRUN:
+            raise Interrupted  # no signal reaches a thread: it noticed, and returned
         return encode_body(value, "the result")
 
     def _save(self, checkpoint: Checkpoint) -> None:
@@ -123,24 +128,49 @@ class Child:
             raise Interrupted
 
 
+def _hello(options: Options) -> Hello:
+    """Import the task modules and see what can be run."""
+    try:
+        found = discover(options.modules, options.programs)
+        return Hello({name: _declared(kind) for name, kind in found.items()})
+    except DiscoveryError as error:
+        return Hello(problem=str(error))
+
+
 def _declared(kind: TaskType) -> Declared:
-    return Declared(kind.timeout_seconds, kind.max_retries, kind.pure)
+    return Declared(kind.timeout_seconds, kind.max_retries, kind.pure, kind.waits)
+
+
+def _run_on_thread(strand: StrandRunner, router: Router) -> None:
+    """Run a strand; our own mistake there takes the process along, so that the worker hears of it."""
+    router.enter(strand.printer)
+    try:
+        strand.run_forever()
+    except (Gone, BrokenPipeError, ConnectionResetError):
+        return
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
 
 
 def main() -> None:
-    """Serve the worker whose socket and board this process has inherited."""
-    socket_fd, board_fd, options = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    """Serve the worker whose sockets, boards and pipes this process has inherited."""
+    options = msgspec.json.decode(sys.argv[2], type=Options)
     faulthandler.enable()
     sys.path.append(os.getcwd())  # for TASK_MODULES; behind everything else, so it shadows nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
-    channel = Channel(socket.socket(fileno=socket_fd))
-    child = Child(channel, Board(board_fd), msgspec.json.decode(options, type=Options))
-    signal.signal(signal.SIGTERM, child.on_signal)
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a task's lines come out as they are printed
+    main_fds, *other_fds = sys.argv[1].split(",")
+    first = StrandRunner(main_fds, options, is_main=True)
+    others = [StrandRunner(fds, options, is_main=False) for fds in other_fds]
+    signal.signal(signal.SIGTERM, first.on_signal)
+    router = Router(first.printer)
+    sys.stdout = sys.stderr = router if others else first.printer
+    TaskContext.log = TaskLog(lambda text, level: router.printer.say(text, level))
     try:
-        child.say_hello()
-        child.run_forever()
+        first.say_hello(_hello(options))
+        for strand in others:
+            threading.Thread(target=_run_on_thread, args=(strand, router), daemon=True).start()
+        first.run_forever()
     except (Gone, BrokenPipeError, ConnectionResetError):
         os._exit(0)  # not waiting for threads that a task may have left
 

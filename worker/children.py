@@ -9,7 +9,8 @@ import selectors
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from socket import socket
+from typing import IO, Final
 
 import msgspec
 
@@ -18,10 +19,12 @@ from shared.log import Log
 from worker.bell import Bell
 from worker.channel import HELLO, Declared, Frame, Gone, Hello
 from worker.child_process import ChildProcess
-from worker.failure import death
+from worker.output import Line
+from worker.strand import Strand
 from worker.watchdog import Watchdog
 
 _STARTS_TRIED: Final = 3  # before giving up, if none has ever succeeded
+_READS_MAX: Final = 32  # of a pipe at once: twice what it holds, so that what keeps printing stops nobody
 _hello: Final = msgspec.json.Decoder(Hello)
 
 
@@ -39,20 +42,28 @@ class _Slot:
 
 
 class Children:
-    """The living children. `on_frames` gets what one has said, `on_death` one that is dead and why."""
+    """The living children, each with `threads` strands beside its main one.
+
+    `on_frames` gets what a strand has said, `on_lines` what was printed in one, before the frames that were
+    sent after it; `on_death` a child that is dead, its wait status and its peak memory in bytes.
+    """
 
     def __init__(
         self,
         slots: int,
+        threads: int,
         options: str,
         log: Log,
-        on_frames: Callable[[ChildProcess, list[Frame]], None],
-        on_death: Callable[[ChildProcess, msgspec.Raw], None],
+        on_frames: Callable[[Strand, list[Frame]], None],
+        on_lines: Callable[[ChildProcess, Strand, list[Line]], None],
+        on_death: Callable[[ChildProcess, int, int], None],
     ) -> None:
         self._slots = [_Slot() for _ in range(slots)]
+        self._threads = threads
         self._options = options
         self._log = log
         self._on_frames = on_frames
+        self._on_lines = on_lines
         self._on_death = on_death
         self._watchdog = Watchdog()
         self.bell = Bell()
@@ -63,6 +74,12 @@ class Children:
     def __iter__(self) -> Iterator[ChildProcess]:
         """Those that live now; any thread may ask."""
         return (child for slot in self._slots if (child := slot.child) is not None)
+
+    def strands(self, waits: bool) -> Iterator[Strand]:
+        """The main strands of those that can work, or (`waits`) the strands on threads; any thread may ask."""
+        return (
+            strand for child in self if child.is_ready for strand in child.strands if strand.is_main is not waits
+        )
 
     def start_missing(self) -> None:
         """Start a child in each empty slot whose time has come."""
@@ -80,7 +97,8 @@ class Children:
         """Say what to wait for: frames, unless they are to be held off, and room for ours that wait."""
         for slot in self._slots:
             if slot.child is not None:
-                self._listen(slot, slot.child, 0 if hold_off else selectors.EVENT_READ)
+                for strand in slot.child.strands:
+                    self._listen(slot, slot.child, strand, 0 if hold_off else selectors.EVENT_READ)
 
     def close(self) -> None:
         """Kill every child and all it started."""
@@ -96,14 +114,16 @@ class Children:
 
     def _start(self, slot: _Slot) -> None:
         try:
-            child = slot.child = ChildProcess(self._options)
+            child = slot.child = ChildProcess(self._options, self._threads)
         except OSError as error:  # no memory, no processes left: that may pass
             self._log("child_unusable", reason=error)
             self._start_later(slot)
             return
         self._watchdog.watch(child.pid)
-        self._listen(slot, child, selectors.EVENT_READ)
-        self._selector.register(child.output, selectors.EVENT_READ, partial(self._hear_output, child))
+        for strand in child.strands:
+            self._listen(slot, child, strand, selectors.EVENT_READ)
+            hear = partial(self._hear_lines, child, strand)
+            self._selector.register(strand.output.file, selectors.EVENT_READ, hear)
         if child.pidfd is not None:
             self._selector.register(child.pidfd, selectors.EVENT_READ, partial(self._bury, slot, child))
 
@@ -123,43 +143,57 @@ class Children:
 
     # --- hearing
 
-    def _listen(self, slot: _Slot, child: ChildProcess, wanted: int) -> None:
-        wanted |= selectors.EVENT_WRITE if child.channel.is_full else 0
-        end = child.channel.socket
+    def _listen(self, slot: _Slot, child: ChildProcess, strand: Strand, wanted: int) -> None:
+        wanted |= selectors.EVENT_WRITE if strand.channel.is_full else 0
+        end = strand.channel.socket
         known = self._selector.get_map().get(end)
         if known is None and wanted:
-            self._selector.register(end, wanted, partial(self._hear, slot, child))
+            self._selector.register(end, wanted, partial(self._hear, slot, child, strand))
         elif known is not None and not wanted:
             self._selector.unregister(end)
         elif known is not None and known.events != wanted:
             self._selector.modify(end, wanted, known.data)
 
-    def _hear(self, slot: _Slot, child: ChildProcess) -> None:
+    def _hear(self, slot: _Slot, child: ChildProcess, strand: Strand) -> None:
         if child.is_dead:  # of several signs at once, its death was seen first
             return
-        child.channel.flush()
+        strand.channel.flush()
         try:
-            self._receive(child)
+            self._receive(child, strand)
         except Gone:
             self._bury(slot, child)
 
-    def _receive(self, child: ChildProcess) -> bool:
-        """Hand on what a child has sent; returns whether there was any, raises Gone at its end."""
-        frames = child.channel.receive()
+    def _receive(self, child: ChildProcess, strand: Strand) -> bool:
+        """Hand on what a strand has sent; returns whether there was any, raises Gone at its end."""
+        frames = strand.channel.receive()
         if frames and not child.is_ready:
             (kind, body), *frames = frames
             assert kind == HELLO
             self._on_hello(child, _hello.decode(body))
         if frames:
-            self._on_frames(child, frames)
+            self._hear_all_lines(child, strand)  # what a task printed was in the pipe before its result
+            self._on_frames(strand, frames)
         return frames is not None
 
-    def _hear_output(self, child: ChildProcess) -> None:
+    def _hear_lines(self, child: ChildProcess, strand: Strand) -> bool:
+        """Hand on what has been printed in a strand, a pipe full at most; returns whether there may be more."""
         if child.is_dead:
-            return
-        running = child.running()
-        for line in child.read_lines():
-            self._log("task_line", task_id=running.grant.task_id if running else "-", text=line)
+            return False
+        lines = strand.output.read()
+        if lines is None:
+            return False
+        strand.note(lines)
+        if lines:
+            self._on_lines(child, strand, lines)
+        return True
+
+    def _hear_all_lines(self, child: ChildProcess, strand: Strand) -> None:
+        for printed_in in (strand,) if strand.is_main else (child.main, strand):
+            reads = 0
+            while reads < _READS_MAX and self._hear_lines(child, printed_in):
+                reads += 1
+            if rest := printed_in.output.finish():
+                self._on_lines(child, printed_in, rest)
 
     # --- going
 
@@ -167,23 +201,29 @@ class Children:
         """A child is dead or has closed its channel: hear its last words, and make room for another."""
         if child.is_dead:
             return
-        try:
-            while self._receive(child):
-                continue
-        except Gone:
-            pass  # all that it said has been heard
-        self._hear_output(child)
-        for end in (child.channel.socket, child.output, child.pidfd):
-            if end is not None and end in self._selector.get_map():
-                self._selector.unregister(end)
+        for strand in child.strands:
+            try:
+                while self._receive(child, strand):
+                    continue
+            except Gone:
+                pass  # all that it said has been heard
+            self._hear_all_lines(child, strand)
+            self._forget(strand.channel.socket)
+            self._forget(strand.output.file)
+        self._forget(child.pidfd)
         child.kill()  # what it left behind in its group, while the group's number is still ours
         self._watchdog.forget(child.pid)
         status, peak_rss_bytes = child.bury()
         slot.child = None
-        self._on_death(child, death(status, peak_rss_bytes, child.last_lines))
+        self._on_death(child, status, peak_rss_bytes)
         if child.is_ready:
             slot.failed_starts = 0
             return
         self._start_later(slot)
         if not self.types and slot.failed_starts >= _STARTS_TRIED:
-            raise UnusableTasks(f"task processes die while starting: {' | '.join(child.last_lines)}")
+            last_lines = " | ".join(line.text for line in child.main.last_lines)
+            raise UnusableTasks(f"task processes die while starting: {last_lines}")
+
+    def _forget(self, end: IO[bytes] | socket | int | None) -> None:
+        if end is not None and end in self._selector.get_map():
+            self._selector.unregister(end)

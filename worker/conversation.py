@@ -15,6 +15,7 @@ from typing import Final
 
 from shared.backoff import RECONNECT
 from shared.client import DispatcherClient
+from shared.protocol import Grant
 from worker.executor import Executor
 from worker.hand import Hand
 from worker.link import Link
@@ -26,6 +27,9 @@ _LOOK_SECONDS: Final = 0.1  # how often the work conversation looks whether slot
 _MANY_TASKS: Final = 50
 _GATHER_SECONDS: Final = 0.01
 _BURST_SECONDS: Final = 0.05  # between two claims of a burst worker that still computes
+# A claim for some types only is not parked, since it would be in the way when there is room for others.
+_PART_SECONDS: Final = 0.25
+_DEAF_SECONDS: Final = 1.0  # after a dispatcher gave us others all the same, which then have to go back
 _HOLDING_RETRY_SECONDS: Final = 1.0  # a worker that holds tasks retries its heartbeat at least so often
 
 
@@ -57,7 +61,7 @@ class Heartbeat:
     def run_once(self) -> None:
         """One heartbeat."""
         self._poked = False
-        answer = self._link.exchange(self._client, self._hand.outgoing.pack(), holding=True)
+        answer = self._link.exchange(self._client, self._hand.outgoing.pack(logs=True), holding=True)
         if answer is None:
             self._tries += 1
         else:
@@ -102,6 +106,7 @@ class Work:
         self._on_idle = on_idle
         self._tries = 0
         self._claim_at = 0.0  # not before
+        self._claim_part_at = 0.0  # the same, for some types only
         self.is_parked = False
         self.is_talking = False  # an exchange is under way whose answer comes at once
 
@@ -119,17 +124,17 @@ class Work:
         """One exchange, when there is something to deliver or to ask for."""
         outgoing = self._hand.outgoing
         with self._hand.changed:
-            self._hand.changed.wait_for(lambda: outgoing.has_results or self._want(), _LOOK_SECONDS)
+            self._hand.changed.wait_for(lambda: outgoing.has_results or self._want()[0], _LOOK_SECONDS)
             if self._hand.unfinished > _MANY_TASKS:
-                self._hand.changed.wait_for(self._want, _GATHER_SECONDS)
+                self._hand.changed.wait_for(lambda: self._want()[0], _GATHER_SECONDS)
             parcel = outgoing.pack()
-            want = self._want()
+            want, types = self._want()
             if not parcel and not want:
                 return
-            wait_seconds = self._wait_seconds * random.uniform(0.9, 1.0) if not parcel else 0.0
+            wait_seconds = self._wait_seconds * random.uniform(0.9, 1.0) if not (parcel or types) else 0.0
             self.is_parked = wait_seconds > 0
             self.is_talking = not self.is_parked
-        answer = self._link.exchange(self._client, parcel, want=want, wait_seconds=wait_seconds)
+        answer = self._link.exchange(self._client, parcel, want=want, wait_seconds=wait_seconds, types=types)
         self.is_parked = self.is_talking = False
         if answer is None:
             self._tries += 1
@@ -137,16 +142,46 @@ class Work:
         self._tries = 0
         if answer.poll_after_seconds:
             self._claim_at = time.monotonic() + answer.poll_after_seconds
+        if types is not None:
+            self._claim_part_at = time.monotonic() + _pause(types, answer.tasks)
         if self._on_idle and want and not answer.tasks:
             self._claim_at = time.monotonic() + _BURST_SECONDS
             if self._hand.is_empty:
                 self._on_idle()
 
-    def _want(self) -> int:
-        """How many tasks to ask for now."""
+    def _want(self) -> tuple[int, list[str] | None]:
+        """How many tasks to ask for now, and of which types, if not of all."""
         blocked = self._link.is_paused or self._link.worker.state != "running"
         if blocked or time.monotonic() < self._claim_at:
-            return 0
-        closed = self._executor.closed_slots  # each of them is left out, and the long task it runs
-        slots = self._link.worker.slots - closed
-        return self._pace.want(slots, self._hand.unfinished - closed) if slots else 0
+            return 0, None
+        slots = self._link.worker.slots
+        if not self._hand.waiting_types:
+            return self._room(slots, self._hand.unfinished, waits=False), None
+        waiting = self._hand.waiting()
+        for_main = self._room(slots, self._hand.unfinished - waiting, waits=False)
+        for_threads = self._room(slots * self._executor.threads, waiting, waits=True)
+        if for_main and for_threads:
+            # Whichever kind comes must find room; after nothing but tasks that wait, more of them will come.
+            only_waiting = self._pace.recent() and not self._pace.recent(self._runs_on_main)
+            return for_threads if only_waiting else min(for_main, for_threads), None
+        if time.monotonic() < self._claim_part_at:
+            return 0, None
+        known = self._link.worker.types or ()
+        types = [kind for kind in known if self._runs_on_main(kind) is bool(for_main)]
+        return (max(for_main, for_threads), types) if types else (0, None)
+
+    def _room(self, strands: int, unfinished: int, waits: bool) -> int:
+        closed = self._executor.closed_strands(waits)  # each of them is left out, and the long task it runs
+        strands -= closed
+        among = self._hand.waiting_types.__contains__ if waits else self._runs_on_main
+        return self._pace.want(strands, unfinished - closed, among) if strands else 0
+
+    def _runs_on_main(self, kind: str) -> bool:
+        return kind not in self._hand.waiting_types
+
+
+def _pause(types: list[str], grants: list[Grant]) -> float:
+    """How long not to ask for `types` again, after an answer brought these."""
+    if any(grant.type not in types for grant in grants):
+        return _DEAF_SECONDS
+    return 0.0 if grants else _PART_SECONDS

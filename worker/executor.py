@@ -1,27 +1,32 @@
 """Runs what is in the hand: gives tasks to the children, times them, stops them, settles their ends.
 
 One thread does all of it (run_forever); others only read, or ring. The worker process itself never runs
-user code. Read child_process.py for a single child, child.py for its inside.
+user code. Read strand.py for a line of tasks, child_process.py for a single child, child.py for its inside.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from shared.log import Log
 from shared.protocol import Checkpoint, Grant, Result
 from tasks.board import StopReason
 from worker.cache_manager import Memo
 from worker.channel import CHECKPOINT, RESULT, SKIPPED, Declared, Frame
-from worker.child_process import ChildProcess, Running
+from worker.child_process import ChildProcess
 from worker.children import Children, UnusableTasks
-from worker.failure import result_of_death
+from worker.failure import OVERRUN, death, result_of_death
 from worker.hand import Hand
+from worker.output import NOBODY, Line
 from worker.pace import Pace
+from worker.strand import Running, Strand
 from worker.tally import LONG_SECONDS, Tally
 
 _HELLO_SECONDS: Final = 60.0  # enough for a slow disk under many starting children
@@ -42,13 +47,18 @@ _checkpoint: Final = msgspec.json.Decoder(Checkpoint)
 class Executor:
     """The children and what they work on."""
 
-    def __init__(self, hand: Hand, pace: Pace, memo: Memo, log: Log, *, slots: int, options: str) -> None:
+    def __init__(
+        self, hand: Hand, pace: Pace, memo: Memo, log: Log, *, slots: int, options: str, threads: int = 1
+    ) -> None:
         self._hand = hand
         self._pace = pace
         self._memo = memo
         self._log = log
         self._slots = slots
-        self._children = Children(slots, options, log, self._on_frames, self._on_death)
+        self.threads = threads if threads > 1 else 0  # of one, the main one will do
+        self._children = Children(
+            slots, self.threads, options, log, self._on_frames, self._on_lines, self._on_death
+        )
         self.tally = Tally(log, pace)
         self._draining = False
         self._killing = False
@@ -71,12 +81,11 @@ class Executor:
 
     def running(self) -> list[Running]:
         """What runs now."""
-        return [running for child in self._children if (running := child.running())]
+        return [running for _, strand in self._strands() if (running := strand.running())]
 
-    @property
-    def closed_slots(self) -> int:
-        """How many slots run long tasks, so that nothing should be claimed to wait behind them."""
-        return sum(map(self._is_closed, self._children))
+    def closed_strands(self, waits: bool = False) -> int:
+        """How many main strands (or threads) run long tasks: nothing should be claimed to wait behind them."""
+        return sum(map(self._is_closed, self._children.strands(waits)))
 
     @property
     def types(self) -> dict[str, Declared]:
@@ -104,9 +113,11 @@ class Executor:
         self._children.attend(self._patience())
         if not self._draining:
             self._children.start_missing()
-        for child in self._children:
-            self._supervise(child)
-        self._supply()
+        for child, strand in self._strands():
+            self._supervise(child, strand)
+        self._supply(self._slots, waits=False)
+        if self.threads:
+            self._supply(self._slots * self.threads, waits=True)
         self._children.listen(hold_off=self._hand.outgoing.is_flooded)
         self.tally.report(time.monotonic())
         if self.tally.count > ended_before + 1:
@@ -117,42 +128,74 @@ class Executor:
         self._children.close()
 
     def _patience(self) -> float:
-        if self._draining or any(child.is_withdrawing for child in self._children):
+        if self._draining or any(strand.is_withdrawing for _, strand in self._strands()):
             return _GATHER_SECONDS
-        return _TICK_SECONDS if any(child.sent for child in self._children) else _IDLE_SECONDS
+        return _TICK_SECONDS if any(strand.sent for _, strand in self._strands()) else _IDLE_SECONDS
+
+    def _strands(self) -> Iterator[tuple[ChildProcess, Strand]]:
+        return ((child, strand) for child in self._children for strand in child.strands)
 
     # --- what children report
 
-    def _on_frames(self, child: ChildProcess, frames: list[Frame]) -> None:
+    def _on_frames(self, strand: Strand, frames: list[Frame]) -> None:
         ended: list[tuple[Grant, Result]] = []
         for kind, body in frames:
             if kind == RESULT:
-                ended.append((child.ended(), _result.decode(body)))
+                ended.append((strand.ended(), _result.decode(body)))
             elif kind == CHECKPOINT:
-                self._on_checkpoint(child, _checkpoint.decode(body))
+                self._on_checkpoint(strand, _checkpoint.decode(body))
             elif kind == SKIPPED:
-                self._hand.put_back(child.skipped(int(body)))
+                self._hand.put_back(strand.skipped(int(body)))
         self._end(ended)
 
-    def _on_checkpoint(self, child: ChildProcess, checkpoint: Checkpoint) -> None:
+    def _on_checkpoint(self, strand: Strand, checkpoint: Checkpoint) -> None:
         if checkpoint.output:
-            self._memo.saw_output(child.sent[0][1].type)
+            self._memo.saw_output(strand.sent[0][1].type)
         self._hand.save(checkpoint)
 
-    def _on_death(self, child: ChildProcess, error: msgspec.Raw) -> None:
-        """End the task that a dead child ran, or was about to take up; its neighbours wait again."""
-        reason = child.stop_reason
-        if reason is StopReason.DRAIN and not self._killing:
-            reason = StopReason.NONE  # asked politely, it died of something else
-        if reason is StopReason.NONE:
-            self._log("child_died", pid=child.pid, reason=msgspec.json.decode(error)["message"])
-        if child.sent:
-            current = child.current()
-            grant = child.sent.popleft()[1]
-            result = result_of_death(grant, reason, error, self._declared(grant))
-            result.elapsed_seconds = current[1] if current else 0.0
-            self._end([(grant, result)])
-            self._hand.put_back([grant for _, grant in child.sent])
+    def _on_lines(self, child: ChildProcess, strand: Strand, lines: list[Line]) -> None:
+        """Keep each line for the task that printed it.
+
+        Of what a thread prints outside Python (C code, a program it starts) nobody can say which thread
+        it was: every task that runs on one gets it.
+        """
+        now = time.monotonic()
+        for serial, group in groupby(lines, lambda line: line.serial):
+            printed = list(group)
+            owner = strand.whose(serial)
+            owners = [owner] if owner else self._on_threads(child, printed) if strand.is_main else []
+            for grant in owners:
+                self._hand.say(grant, [(now, line.level, line.text) for line in printed])
+            self.tally.printed(", ".join(str(grant.task_id) for grant in owners) or "-", printed)
+
+    def _on_threads(self, child: ChildProcess, lines: list[Line]) -> list[Grant]:
+        for strand in child.strands[1:]:
+            strand.note(lines)
+        return [grant for strand in child.strands[1:] if (grant := strand.whose(NOBODY))]
+
+    def _on_death(self, child: ChildProcess, wait_status: int, peak_rss_bytes: int) -> None:
+        """End the tasks that a dead child ran, or was about to take up; those behind them wait again."""
+        busy = [strand for strand in child.strands if strand.sent]
+        for strand in busy or child.strands[:1]:
+            reason = strand.stop_reason
+            if child.is_killed and reason is StopReason.NONE:
+                reason = StopReason.DROP  # a neighbour did not stop; this one may go on elsewhere
+            elif reason is StopReason.DRAIN and not (self._killing or child.is_killed):
+                reason = StopReason.NONE  # asked politely, it died of something else
+            lines = strand.last_words()
+            error = death(wait_status, peak_rss_bytes, lines, tasks=len(busy))
+            if reason is StopReason.NONE:
+                self._log("child_died", pid=child.pid, reason=msgspec.json.decode(error)["message"])
+            if strand.sent:
+                self._end_strand(strand, reason, error)
+
+    def _end_strand(self, strand: Strand, reason: StopReason, error: msgspec.Raw) -> None:
+        current = strand.current()
+        grant = strand.sent.popleft()[1]
+        result = result_of_death(grant, reason, error, self._declared(grant))
+        result.elapsed_seconds = current[1] if current else 0.0
+        self._end([(grant, result)])
+        self._hand.put_back([grant for _, grant in strand.sent])
 
     def _end(self, ended: list[tuple[Grant, Result]]) -> None:
         counted = self._hand.end([result for _, result in ended])
@@ -164,42 +207,47 @@ class Executor:
 
     # --- supervision
 
-    def _supervise(self, child: ChildProcess) -> None:
-        """Look after what a child runs, and what waits behind that."""
-        if self._killing and child.sent:
-            child.stop_reason = child.stop_reason or StopReason.DRAIN
+    def _supervise(self, child: ChildProcess, strand: Strand) -> None:
+        """Look after what a strand runs, and what waits behind that."""
+        if self._killing and strand.sent:
+            strand.stop_reason = strand.stop_reason or StopReason.DRAIN
             child.kill()
-        self._hand.put_back(child.collect())
-        if self._draining or self._is_slow(child):
-            child.take_back()
-        current = child.current()
+        self._hand.put_back(strand.collect())
+        if self._draining or self._is_slow(strand):
+            strand.take_back()
+        current = strand.current()
         if current is None:
             return
         grant, elapsed = current
-        reason = self._reason_to_stop(child, grant, elapsed)
-        if reason is not child.stop_reason:
-            child.stop(reason)
-        elif time.monotonic() >= child.kill_at:
+        reason = self._reason_to_stop(strand, grant, elapsed)
+        if reason is not strand.stop_reason:
+            child.stop(strand, reason)
+        elif time.monotonic() >= strand.kill_at:
+            child.is_killed = True
             child.kill()
-        if elapsed >= LONG_SECONDS and child.announced != child.sent[0][0]:
-            child.announced = child.sent[0][0]
+        if elapsed >= LONG_SECONDS and strand.announced != strand.sent[0][0]:
+            strand.announced = strand.sent[0][0]
             self.tally.started(grant)
 
-    def _reason_to_stop(self, child: ChildProcess, grant: Grant, elapsed: float) -> StopReason:
+    def _reason_to_stop(self, strand: Strand, grant: Grant, elapsed: float) -> StopReason:
         """Why the running task should stop; one that was told to is not told for a lesser reason."""
-        if child.stop_reason in (StopReason.TIMEOUT, StopReason.DROP):
-            return child.stop_reason
+        if strand.stop_reason is StopReason.DROP or strand.stop_reason in OVERRUN:
+            return strand.stop_reason
         if (grant.task_id, grant.attempt) not in self._hand:
             return StopReason.DROP
         limit = grant.timeout_seconds or self._declared(grant).timeout_seconds
         if limit and elapsed > limit:
             self._log("task_overran", task_id=grant.task_id, attempt=grant.attempt, seconds=limit)
             return StopReason.TIMEOUT
+        patience = grant.stall_seconds
+        if patience is not UNSET and strand.silent_seconds > patience:
+            self._log("task_stalled", task_id=grant.task_id, attempt=grant.attempt, seconds=patience)
+            return StopReason.STALL
         return StopReason.DRAIN if self._draining else StopReason.NONE
 
-    def _is_slow(self, child: ChildProcess) -> bool:
-        """Whether nothing should wait behind what this child runs."""
-        current = child.current()
+    def _is_slow(self, strand: Strand) -> bool:
+        """Whether nothing should wait behind what this strand runs."""
+        current = strand.current()
         if current is None:
             return False
         grant, elapsed = current
@@ -208,29 +256,31 @@ class Executor:
             return elapsed > max(_SLOW_SECONDS, _SLOW_TIMES * mean)
         return elapsed > _SLOW_SECONDS or mean < float("inf")
 
-    def _is_closed(self, child: ChildProcess) -> bool:
+    def _is_closed(self, strand: Strand) -> bool:
         """Whether it runs something long, or of unknown length."""
-        current = child.current()
-        return current is not None and (self._is_slow(child) or not self._pace.is_short(current[0].type))
+        current = strand.current()
+        return current is not None and (self._is_slow(strand) or not self._pace.is_short(current[0].type))
 
     def _declared(self, grant: Grant) -> Declared:
         return self.types.get(grant.type, _NOTHING_DECLARED)
 
     # --- supply
 
-    def _supply(self) -> None:
-        """Give waiting tasks to the children; nothing waits in this worker behind long tasks."""
-        if not self._hand.queued:
+    def _supply(self, strands: int, waits: bool) -> None:
+        """Give what is queued to the strands; nothing waits in this worker behind long tasks."""
+        hand = self._hand
+        if not hand.queued(waits):
             return
-        if self._draining or sum(map(self._is_slow, self._children)) == self._slots:
-            self._release(self._hand.empty_queue())
+        if self._draining or sum(map(self._is_slow, self._children.strands(waits))) == strands:
+            self._release(hand.empty_queue(waits))
             return
-        for child in self._children:
-            if child.has_room and not self._is_closed(child):
-                share = -(-self._hand.queued // self._slots)  # leave as much for each other slot
-                batch = self._hand.next_batch(min(share, _BATCH_TASKS), _BATCH_SECONDS, self._pace.seconds)
+        for strand in self._children.strands(waits):
+            if strand.has_room and not self._is_closed(strand):
+                share = -(-hand.queued(waits) // strands)  # leave as much for each other strand
+                count = min(share, _BATCH_TASKS)
+                batch = hand.next_batch(count, _BATCH_SECONDS, self._pace.seconds, waits)
                 if batch:
-                    child.give(batch)
+                    strand.give(batch, hand.start_by())
 
     def _release(self, grants: list[Grant]) -> None:
         results = [

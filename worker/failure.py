@@ -14,11 +14,12 @@ from shared.protocol import ERROR_BYTES_MAX, Grant, Result
 from tasks import TaskType
 from tasks.arguments import BadPayload
 from tasks.board import StopReason
-from tasks.context import Fail, Interrupted, Retry
+from tasks.context import Again, Fail, Interrupted, Retry
 from worker.channel import Declared
 
 # How much of a long text is kept; a shorter cut follows if JSON's escapes still make it too large.
 _TEXT_CHARS: Final = (16_000, 4_000, 1_000)
+OVERRUN: Final = (StopReason.TIMEOUT, StopReason.STALL)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -38,14 +39,14 @@ def failure_of(
     error: BaseException, reason: StopReason, grant: Grant, kind: TaskType | None, result: Result
 ) -> None:
     """Put into `result` what `error`, raised by a task that was asked to stop for `reason`, means."""
-    if isinstance(error, Interrupted) and reason in (StopReason.DRAIN, StopReason.DROP):
+    stopped = isinstance(error, Interrupted)
+    if isinstance(error, Again) or (stopped and reason in (StopReason.DRAIN, StopReason.DROP)):
         result.outcome = "released"
         return
     result.outcome = "failed"
     result.max_retries = kind.max_retries if kind else None
-    if isinstance(error, Interrupted) and reason is StopReason.TIMEOUT:
-        limit = grant.timeout_seconds or (kind and kind.timeout_seconds) or 0.0
-        result.error = time_limit(limit)
+    if stopped and reason in OVERRUN:
+        result.error = overrun(reason, grant, kind.timeout_seconds if kind else None)
     elif isinstance(error, BadPayload):
         result.retryable = False
         result.error = error_body("BadPayload", str(error))
@@ -55,18 +56,34 @@ def failure_of(
         result.error = error_body(type(error).__name__, _message(error), _traceback(error))
 
 
-def time_limit(seconds: float) -> Raw:
-    """The error of a task that overran its time."""
-    return error_body("TimeLimit", f"the task overran its time limit of {seconds:g} s")
+def overrun(reason: StopReason, grant: Grant, declared_seconds: float | None) -> Raw:
+    """The error of a task that took too long, in all or without a sign of life."""
+    if reason is StopReason.STALL:
+        silent = f"neither progress nor a checkpoint nor a line for {grant.stall_seconds:g} s"
+        return error_body("Stalled", f"the task hung: {silent}")
+    limit = grant.timeout_seconds or declared_seconds or 0.0
+    return error_body("TimeLimit", f"the task overran its time limit of {limit:g} s")
+
+
+def deadline_missed(grant: Grant) -> Result:
+    """The result of a task that could not be started in time, and was not."""
+    return Result(
+        task_id=grant.task_id,
+        attempt=grant.attempt,
+        lease_id=grant.lease_id,
+        outcome="failed",
+        retryable=False,
+        error=error_body("DeadlineMissed", "the task could not be started before its deadline"),
+    )
 
 
 def result_of_death(grant: Grant, reason: StopReason, error: Raw, declared: Declared) -> Result:
     """The result of a task whose process died with `error`, after it was asked to stop for `reason`."""
     result = Result(task_id=grant.task_id, attempt=grant.attempt, lease_id=grant.lease_id, outcome="crashed")
-    if reason is StopReason.TIMEOUT:
+    if reason in OVERRUN:
         result.outcome = "failed"
         result.max_retries = declared.max_retries
-        result.error = time_limit(grant.timeout_seconds or declared.timeout_seconds or 0.0)
+        result.error = overrun(reason, grant, declared.timeout_seconds)
     elif reason is StopReason.NONE:
         result.error = error
     else:
@@ -74,9 +91,14 @@ def result_of_death(grant: Grant, reason: StopReason, error: Raw, declared: Decl
     return result
 
 
-def death(wait_status: int, peak_rss_bytes: int, last_log_lines: Iterable[str]) -> Raw:
-    """The error of a task whose process died, from what the system says about the death."""
+def death(wait_status: int, peak_rss_bytes: int, last_log_lines: Iterable[str], tasks: int = 1) -> Raw:
+    """The error of a task whose process died, from what the system says about the death.
+
+    `tasks`: how many ran in it; which of them was to blame nobody knows.
+    """
     facts: dict[str, Any] = {"peak_rss_bytes": peak_rss_bytes, "last_log_lines": list(last_log_lines)}
+    if tasks > 1:
+        facts["tasks_in_process"] = tasks
     if os.WIFSIGNALED(wait_status):
         number = os.WTERMSIG(wait_status)
         return error_body("Killed", _signal_text(number), signal=number, **facts)

@@ -8,12 +8,16 @@ use it; each method is one step under the lock `changed`. See outgoing.py for th
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
+from msgspec import UNSET
+
 from shared.protocol import Checkpoint, Grant, Holding, Result
-from worker.child_process import Running
 from worker.outgoing import Key, Outgoing
+from worker.strand import Running
+from worker.tail import Said
 
 
 class Hand:
@@ -23,7 +27,10 @@ class Hand:
         self.changed = threading.Condition()
         self.outgoing = Outgoing(self.changed)
         self._grants: dict[Key, Grant] = {}  # without a result yet
-        self._queue: deque[Grant] = deque()  # those that no child has, and perhaps some dropped ones
+        # Those that no child has, and perhaps some dropped ones: for main strands, and for those that wait.
+        self._queues: tuple[deque[Grant], deque[Grant]] = (deque(), deque())
+        self._start_by: dict[Key, float] = {}  # when it is too late to start some of them
+        self.waiting_types: frozenset[str] = frozenset()  # those that run on threads
 
     @property
     def unfinished(self) -> int:
@@ -40,25 +47,39 @@ class Hand:
         """Whether this grant is held, without a result yet."""
         return key in self._grants
 
-    # --- the queue
+    # --- the queues: one for main strands, one for the threads (`waits`)
 
     def add(self, grants: Iterable[Grant]) -> None:
-        """Take up new grants; they wait in the queue."""
+        """Take up new grants; they wait in a queue."""
         with self.changed:
             for grant in grants:
                 self._grants[grant.task_id, grant.attempt] = grant
-                self._queue.append(grant)
+                self._queues[grant.type in self.waiting_types].append(grant)
+                if grant.start_within_seconds is not UNSET:
+                    self._start_by[grant.task_id, grant.attempt] = time.monotonic() + grant.start_within_seconds
 
-    @property
-    def queued(self) -> int:
+    def queued(self, waits: bool = False) -> int:
         """How many grants wait for a child."""
-        return len(self._queue)
+        return len(self._queues[waits])
 
-    def next_batch(self, count: int, seconds: float, seconds_of: Callable[[str], float]) -> list[Grant]:
-        """Take from the queue up to `count` tasks of `seconds` together; at least one if any waits."""
+    def waiting(self) -> int:
+        """How many grants without a result yet are of those that run on threads."""
+        if not self.waiting_types:
+            return 0
+        with self.changed:
+            return sum(grant.type in self.waiting_types for grant in self._grants.values())
+
+    def start_by(self) -> dict[Key, float]:
+        """When it is too late to start those grants that have a deadline, on the monotonic clock."""
+        return self._start_by
+
+    def next_batch(
+        self, count: int, seconds: float, seconds_of: Callable[[str], float], waits: bool = False
+    ) -> list[Grant]:
+        """Take from a queue up to `count` tasks of `seconds` together; at least one if any waits."""
         batch: list[Grant] = []
         with self.changed:
-            queue, grants = self._queue, self._grants
+            queue, grants = self._queues[waits], self._grants
             while queue and len(batch) < count:
                 grant = queue[0]
                 seconds -= seconds_of(grant.type)
@@ -72,11 +93,12 @@ class Hand:
     def put_back(self, grants: list[Grant]) -> None:
         """Tasks that a child did not start wait again, in front."""
         with self.changed:
-            self._queue.extendleft(reversed(grants))
+            for grant in reversed(grants):
+                self._queues[grant.type in self.waiting_types].appendleft(grant)
 
-    def empty_queue(self) -> list[Grant]:
-        """Take everything that waits."""
-        return self.next_batch(len(self._queue), 0.0, lambda _: 0.0)
+    def empty_queue(self, waits: bool = False) -> list[Grant]:
+        """Take everything that waits in a queue."""
+        return self.next_batch(len(self._queues[waits]), 0.0, lambda _: 0.0, waits)
 
     # --- endings
 
@@ -85,8 +107,15 @@ class Hand:
         with self.changed:
             grants = self._grants
             counted = [r for r in results if grants.pop((r.task_id, r.attempt), None) is not None]
+            self._forget_deadlines()
             self.outgoing.add(counted)
         return counted
+
+    def say(self, grant: Grant, lines: Iterable[Said]) -> None:
+        """Deliver lines of a task's log."""
+        with self.changed:
+            if (grant.task_id, grant.attempt) in self._grants:
+                self.outgoing.say(grant, lines)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Deliver a running task's checkpoint."""
@@ -98,7 +127,12 @@ class Hand:
         """Forget grants that are cancelled or lost, with all that waits about them; returns those we had."""
         with self.changed:
             dropped = [key for key in keys if self._grants.pop(key, None) is not None]
+            self._forget_deadlines()
             return dropped + self.outgoing.drop(keys)
+
+    def _forget_deadlines(self) -> None:
+        if self._start_by:
+            self._start_by = {key: at for key, at in self._start_by.items() if key in self._grants}
 
     # --- the list for the heartbeat
 

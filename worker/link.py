@@ -79,8 +79,10 @@ class Link:
         holding: bool = False,
         want: int = 0,
         wait_seconds: float = 0.0,
+        types: list[str] | None = None,
     ) -> ExchangeAnswer | None:
         """Send one message and take in the answer; None if there was none, and the parcel waits again."""
+        now = time.monotonic()
         self._outbox.keep(parcel, _PRECIOUS_SECONDS)
         holding = holding or time.clock_gettime(_CLOCK) - self._heard_at > _SILENCE_SECONDS
         message = Exchange(
@@ -90,6 +92,8 @@ class Link:
             parcel.results,
             want,
             wait_seconds,
+            [lines.message(now) for lines in parcel.logs] if parcel.logs else [],
+            types,
         )
         try:
             answer = client.exchange(message)
@@ -134,7 +138,11 @@ class Link:
 
     def _message_refused(self, parcel: Parcel, error: errors.BatonError) -> None:
         """Something in the message is bad and the dispatcher could not say what: find it by halving."""
-        if len(parcel) == 1:
+        if parcel.logs:  # they matter least
+            self._log("logs_refused", count=len(parcel.logs), reason=error.message)
+            parcel.logs.clear()
+            self._hand.outgoing.returned(parcel)
+        elif len(parcel) == 1:
             item = parcel.results[0] if parcel.results else parcel.checkpoints[0]
             self._hand.outgoing.delivered(parcel)
             self._refuse(item, error.code, error.message)

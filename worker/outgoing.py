@@ -1,20 +1,22 @@
-"""What waits to be delivered, and what is on its way: checkpoints and results, packed into parcels.
+"""What waits to be delivered, and what is on its way: checkpoints, log lines, results, packed into parcels.
 
-A task's checkpoint and what follows it never travel side by side on two connections, since the later
-one could arrive first and the earlier one's output would be lost: what concerns a checkpoint on its
-way waits for that answer.
+A task's checkpoint or log and what follows it never travel side by side on two connections, since the later
+one could arrive first and the earlier one be lost: what concerns a checkpoint or log on its way waits
+for that answer.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from msgspec import Raw, Struct
 
-from shared.protocol import Checkpoint, Result
+from shared.protocol import Checkpoint, Grant, Result
+from worker.tail import LogSlice, Said, Tail
 
 Key = tuple[int, int]  # (task_id, attempt)
 
@@ -29,9 +31,10 @@ class Parcel(Struct, eq=False, omit_defaults=True):
 
     results: list[Result] = []
     checkpoints: list[Checkpoint] = []
+    logs: list[LogSlice] = []
 
     def __len__(self) -> int:
-        return len(self.results) + len(self.checkpoints)
+        return len(self.results) + len(self.checkpoints) + len(self.logs)
 
 
 class Outgoing:
@@ -41,6 +44,8 @@ class Outgoing:
         self._changed = changed
         self._results: deque[Result] = deque()
         self._checkpoints: dict[Key, list[Checkpoint]] = {}
+        self._tails: dict[Key, Tail] = {}  # of attempts that run
+        self._last_tails: dict[Key, Tail] = {}  # of those whose result waits, or is on its way
         self._on_their_way: list[Parcel] = []
         self._parcel_items = _PARCEL_ITEMS
 
@@ -71,6 +76,10 @@ class Outgoing:
     def add(self, results: Iterable[Result]) -> None:
         """Results to deliver."""
         with self._changed:
+            if self._tails:
+                results = list(results)
+                ended = [(r.task_id, r.attempt) for r in results]
+                self._last_tails.update({key: self._tails.pop(key) for key in ended if key in self._tails})
             self._results.extend(results)
             self._changed.notify_all()
 
@@ -89,6 +98,15 @@ class Outgoing:
             self._checkpoints[key] = [*kept, checkpoint]
             self._changed.notify_all()
 
+    def say(self, grant: Grant, lines: Iterable[Said]) -> None:
+        """Log lines of a running attempt, for the next heartbeat or its result, whichever comes first."""
+        with self._changed:
+            key = grant.task_id, grant.attempt
+            tail = self._tails.get(key)
+            if tail is None:
+                tail = self._tails[key] = Tail(grant)
+            tail.extend(lines)
+
     def drop(self, keys: Collection[Key]) -> list[Key]:
         """Forget what waits about these grants; returns those that had a result.
 
@@ -97,9 +115,12 @@ class Outgoing:
         with self._changed:
             for key in keys:
                 self._checkpoints.pop(key, None)
+                self._tails.pop(key, None)
             dropped = [key for r in self._results if (key := (r.task_id, r.attempt)) in keys]
             if dropped:
                 self._results = deque(r for r in self._results if (r.task_id, r.attempt) not in keys)
+                for key in dropped:
+                    self._last_tails.pop(key, None)
         return dropped
 
     def results(self) -> Iterator[Result]:
@@ -110,13 +131,15 @@ class Outgoing:
 
     # --- parcels
 
-    def pack(self) -> Parcel:
-        """What can be sent now, in one message."""
+    def pack(self, logs: bool = False) -> Parcel:
+        """What can be sent now, in one message; with `logs` the lines of what still runs, too."""
         with self._changed:
             parcel = Parcel()
             held_up = self._held_up()
             room = self._pack_checkpoints(parcel, held_up)
-            self._pack_results(parcel, held_up, room)
+            room = self._pack_results(parcel, held_up, room)
+            if logs:
+                self._pack_logs(parcel, held_up, room)
             if parcel:
                 self._on_their_way.append(parcel)
             return parcel
@@ -131,7 +154,9 @@ class Outgoing:
                 yield parcel
 
     def _held_up(self) -> set[Key]:
-        return {(c.task_id, c.attempt) for p in self._on_their_way for c in p.checkpoints}
+        parcels = self._on_their_way
+        held_up = {(c.task_id, c.attempt) for p in parcels for c in p.checkpoints}
+        return held_up | {(s.task_id, s.attempt) for p in parcels for s in p.logs}
 
     def _has_room(self, parcel: Parcel, room: int) -> bool:
         return not parcel or (room > 0 and len(parcel) < self._parcel_items)
@@ -150,21 +175,35 @@ class Outgoing:
                 del self._checkpoints[key]
         return room
 
-    def _pack_results(self, parcel: Parcel, held_up: set[Key], room: int) -> None:
+    def _pack_results(self, parcel: Parcel, held_up: set[Key], room: int) -> int:
         later: list[Result] = []
+        tails, now = self._last_tails, time.monotonic()
         while self._results and self._has_room(parcel, room):
             result = self._results.popleft()
             if held_up and (result.task_id, result.attempt) in held_up:
                 later.append(result)
-            else:
-                room -= _result_bytes(result)
-                parcel.results.append(result)
+                continue
+            if tails and (tail := tails.get((result.task_id, result.attempt))):
+                result.log = tail.aged(now)  # made anew for each try
+                room -= tail.chars
+            room -= _result_bytes(result)
+            parcel.results.append(result)
         self._results.extendleft(reversed(later))
+        return room
+
+    def _pack_logs(self, parcel: Parcel, held_up: set[Key], room: int) -> None:
+        for key, tail in self._tails.items():
+            if tail and key not in held_up and self._has_room(parcel, room):
+                room -= tail.chars
+                parcel.logs.append(tail.take())
 
     def delivered(self, parcel: Parcel) -> None:
         """The dispatcher has answered for all of the parcel."""
         with self._changed:
             self._parcel_items = min(2 * self._parcel_items, _PARCEL_ITEMS)
+            if self._last_tails:
+                for result in parcel.results:
+                    self._last_tails.pop((result.task_id, result.attempt), None)
             self._arrived(parcel)
 
     def too_much(self, parcel: Parcel) -> None:
@@ -182,6 +221,11 @@ class Outgoing:
         with self._changed:
             self._arrived(parcel)
             self._results.extendleft(reversed(parcel.results))
+            for lines in parcel.logs:
+                key = lines.task_id, lines.attempt
+                tail = self._tails.get(key, self._last_tails.get(key))
+                if tail is not None:  # else its task was dropped meanwhile
+                    tail.put_back(lines.lines)
             for checkpoint in reversed(parcel.checkpoints):
                 newer = self._checkpoints.get((checkpoint.task_id, checkpoint.attempt), [])
                 if checkpoint.output or not newer:

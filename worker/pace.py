@@ -7,6 +7,7 @@ task that is slower still is handled by the executor, which takes back what wait
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from shared.protocol import WANT_MAX
@@ -48,10 +49,14 @@ class Pace:
         """Whether tasks of this type are known to be so short that several may be held for a slot."""
         return self._means.get(kind, AHEAD_SECONDS) < AHEAD_SECONDS
 
-    def want(self, slots: int, unfinished: int) -> int:
-        """How many tasks to ask for, for `slots` that hold `unfinished` ones."""
+    def recent(self, among: Callable[[str], bool] = lambda _: True) -> list[str]:
+        """The types that may come with the next claim, of those `among`."""
         oldest = self._all_ended - _RECENT_TASKS
-        recent = [kind for kind, seen_at in self._seen_at.items() if seen_at > oldest]
+        return [kind for kind, seen_at in self._seen_at.items() if seen_at > oldest and among(kind)]
+
+    def want(self, slots: int, unfinished: int, among: Callable[[str], bool] = lambda _: True) -> int:
+        """How many tasks to ask for, of the types `among`, for `slots` that hold `unfinished` ones."""
+        recent = self.recent(among)
         slowest = max((self._means[kind] for kind in recent), default=float("inf"))
         if slowest >= AHEAD_SECONDS:
             return max(0, slots - unfinished)  # nothing is fetched ahead of a long task

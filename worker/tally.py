@@ -10,10 +10,12 @@ import msgspec
 
 from shared.log import Log
 from shared.protocol import Grant, Result
+from worker.output import Line
 from worker.pace import Pace
 
 LONG_SECONDS: Final = 1.0  # a task that lasts longer gets lines of its own
 _REPORT_SECONDS: Final = 1.0
+_LINES_SHOWN: Final = 20  # of what was printed at once, in the worker's own log
 
 
 class Tally:
@@ -50,6 +52,13 @@ class Tally:
                 self._short[result.outcome] += 1
         for kind, count in counts.items():
             self._pace.observe(kind, count, seconds[kind])
+
+    def printed(self, task_id: str, lines: Sequence[Line]) -> None:
+        """Show what a task has printed; of very much the newest lines only."""
+        for line in lines[-_LINES_SHOWN:]:
+            self._log("task_line", task_id=task_id, text=line.text)
+        if len(lines) > _LINES_SHOWN:
+            self._log("task_lines", task_id=task_id, count=len(lines) - _LINES_SHOWN)
 
     def report(self, now: float) -> None:
         """Sum up the short tasks, unless that was done less than a second ago."""

@@ -45,7 +45,13 @@ class Worker:
     """One worker process."""
 
     def __init__(
-        self, settings: Settings, name: str, slots: int, types: list[str] | None, burst: bool, log: Log
+        self,
+        settings: Settings,
+        name: str,
+        types: list[str] | None,
+        burst: bool,
+        programs: dict[str, str],
+        log: Log,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -53,15 +59,17 @@ class Worker:
         self._orders: SimpleQueue[Order] = SimpleQueue()  # may be put to by a signal handler
         self._stop = threading.Event()
         modules = [name.strip() for name in settings.task_modules.split(",") if name.strip()]
-        options = Options(modules, settings.checkpoint_interval_seconds)
+        options = Options(modules, settings.checkpoint_interval_seconds, programs)
         self._hand = Hand()
         pace = Pace()
         self._memo = Memo(settings.memo_entries)
         encoded = msgspec.json.encode(options).decode()
-        self._executor = Executor(self._hand, pace, self._memo, log, slots=slots, options=encoded)
+        slots, threads = settings.slots, settings.worker_threads
+        self._executor = Executor(self._hand, pace, self._memo, log, slots=slots, options=encoded, threads=threads)
         self._outbox = Outbox(settings.data_path / "outbox", name, log)
         worker_id = f"{name}-{secrets.token_hex(4)}"  # new for each start
-        self._worker = WorkerInfo(worker_id, name, socket.gethostname(), os.getpid(), slots)
+        self._worker = WorkerInfo(worker_id, name, socket.gethostname(), os.getpid(), slots, threads=threads)
+        self._worker.queues = settings.queues
         urls = settings.dispatcher_urls
         self._link = Link(
             self._worker, self._hand, self._executor, self._outbox, self._memo, log, self._on_directive
@@ -110,6 +118,8 @@ class Worker:
             raise UnusableTasks(f"no task module declares {', '.join(unknown)}; known: {names}")
         self._worker.types = sorted(known if self._types is None else self._types)
         self._memo.types = frozenset(name for name, declared in known.items() if declared.pure)
+        if self._executor.threads:
+            self._hand.waiting_types = frozenset(name for name, declared in known.items() if declared.waits)
 
     def _thread(self, name: str, run: Callable[[threading.Event], None]) -> threading.Thread:
         """Start a thread; one that fails (our mistake) takes the worker down instead of leaving it lame."""

@@ -38,9 +38,14 @@ class IdleExecutor:
 
     rung = 0
     closed_slots = 0
+    closed_threads = 0
+    threads = 0
 
     def ring(self) -> None:
         self.rung += 1
+
+    def closed_strands(self, waits: bool = False) -> int:
+        return self.closed_threads if waits else self.closed_slots
 
     def running(self) -> list[Any]:
         return []
@@ -68,12 +73,12 @@ class Desk:
             self.directives.append,
         )
 
-    def exchange(self, *answers: ExchangeAnswer | Exception, **options: Any) -> None:
+    def exchange(self, *answers: ExchangeAnswer | Exception, logs: bool = False, **options: Any) -> None:
         """Send what can go, as often as there are answers."""
         self.dispatcher.answers += answers
         for _ in answers or (None,):
             client = cast(DispatcherClient, self.dispatcher)
-            self.link.exchange(client, self.hand.outgoing.pack(), **options)
+            self.link.exchange(client, self.hand.outgoing.pack(logs), **options)
 
     def finish(self, *task_ids: int, seconds: float = 0.1) -> None:
         grants = [Grant(task_id, 1, "lease", 100.0, "noop") for task_id in task_ids]

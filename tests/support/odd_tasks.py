@@ -117,3 +117,86 @@ def show(ctx: TaskContext) -> None:
     ctx.progress(0.25, "a quarter")
     while not ctx.stopping:
         time.sleep(0.01)
+
+
+@task("odd.say")
+def say(ctx: TaskContext, words: str, level: str = "info") -> None:
+    """Logs, prints, and has C code and a program print."""
+    print(f"python {words}")
+    ctx.log(f"log {words}", level)  # type: ignore[arg-type]
+    os.write(1, f"raw {words}\n".encode())
+    subprocess.run(["/bin/echo", "program", words], check=True)
+    print(f"half {words}", end="")
+
+
+@task("odd.chatter")
+def chatter(ctx: TaskContext, lines: int) -> None:
+    """Prints very much."""
+    for number in range(lines):
+        print(number)
+
+
+@task("odd.say_and_wait")
+def say_and_wait(ctx: TaskContext, words: str) -> None:
+    """Prints a line, then waits to be stopped."""
+    print(words)
+    while not ctx.stopping:
+        time.sleep(0.01)
+
+
+@task("odd.live")
+def show_signs(ctx: TaskContext, how: str, seconds: float) -> str:
+    """Shows signs of life of one kind for some time."""
+    show = {
+        "progress": lambda: ctx.progress(0.5),
+        "checkpoint": lambda: ctx.checkpoint({}),
+        "line": lambda: print("still here"),
+    }
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        show[how]()
+        time.sleep(0.02)
+    return "done"
+
+
+@task("odd.wait", waits=True)
+def wait(ctx: TaskContext, seconds: float, words: str = "") -> str:
+    """Waits in small steps, and looks whether it should stop."""
+    if words:
+        print(words)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.01)
+        ctx.checkpoint({"words": words})
+    return words
+
+
+@task("odd.wait_deaf", waits=True)
+def wait_deaf(ctx: TaskContext, seconds: float) -> str:
+    """Waits and lets nobody know."""
+    time.sleep(seconds)
+    return "done"
+
+
+@task("odd.wait_and_die", waits=True)
+def wait_and_die(ctx: TaskContext) -> None:
+    """Is killed among its neighbours."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("odd.parents")
+def read_parents(ctx: TaskContext) -> Any:
+    """Returns what it was told about its parents."""
+    return dict(ctx.parents)
+
+
+@task("odd.run")
+def run(ctx: TaskContext, words: str) -> None:
+    """Has a program print, and prints nothing itself."""
+    subprocess.run(["/bin/echo", "program", words], check=True)
+
+
+@task("odd.wait_for_program", waits=True)
+def wait_for_program(ctx: TaskContext, words: str) -> None:
+    """The same, on a thread."""
+    subprocess.run(["/bin/echo", "program", words], check=True)

@@ -2,77 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 import pytest
 
-from shared.log import Log
-from shared.protocol import Checkpoint, Grant, GrantedCheckpoint, Result
-from worker.cache_manager import Memo
-from worker.channel import Options
-from worker.child_process import Running
+from shared.protocol import Grant, GrantedCheckpoint
+from tests.system.bench import Bench, error_of, lives
 from worker.children import UnusableTasks
-from worker.executor import Executor
-from worker.hand import Hand
-from worker.pace import Pace
-
-ODD = str(Path(__file__).parent.parent / "support" / "odd_tasks.py")
-LIMIT_SECONDS = 20.0
-
-
-class Bench:
-    """An executor driven step by step, and what came out of it."""
-
-    def __init__(self, slots: int = 1, modules: tuple[str, ...] = (ODD,)) -> None:
-        self.hand = Hand()
-        self.log = io.StringIO()
-        self.pace = Pace()
-        options = msgspec.json.encode(Options(list(modules), 0.05)).decode()
-        self.executor = Executor(
-            self.hand, self.pace, Memo(10), Log("worker", self.log), slots=slots, options=options
-        )
-        self.results: list[Result] = []
-        self.checkpoints: list[Checkpoint] = []
-        self._task_id = 0
-
-    def add(self, kind: str, timeout_seconds: float | None = None, **payload: Any) -> Grant:
-        self._task_id += 1
-        body = msgspec.Raw(msgspec.json.encode(payload))
-        grant = Grant(self._task_id, 1, "lease", 100.0, kind, body, timeout_seconds)
-        self.hand.add([grant])
-        return grant
-
-    def until(self, condition: Callable[[], Any], seconds: float = LIMIT_SECONDS) -> Any:
-        """Drive the executor until something is true."""
-        limit = time.monotonic() + seconds
-        while not (found := condition()):
-            assert time.monotonic() < limit, f"not within {seconds:g} s; log:\n{self.log.getvalue()}"
-            self.executor.run_once()
-            while parcel := self.hand.outgoing.pack():
-                self.results += parcel.results
-                self.checkpoints += parcel.checkpoints
-                self.hand.outgoing.delivered(parcel)
-        return found
-
-    def result_of(self, grant: Grant) -> Result:
-        """The result of a task, once there is one."""
-        found: list[Result] = self.until(lambda: [r for r in self.results if r.task_id == grant.task_id])
-        return found[0]
-
-    def until_running(self, grant: Grant) -> Running:
-        found: list[Running] = self.until(lambda: [r for r in self.executor.running() if r.grant is grant])
-        return found[0]
-
-    def pids(self) -> list[int]:
-        return [child.pid for child in self.executor._children]
 
 
 @pytest.fixture
@@ -81,15 +23,6 @@ def bench() -> Iterator[Bench]:
     made.executor.start()
     yield made
     made.executor.close()
-
-
-def error_of(result: Result) -> dict[str, Any]:
-    error: dict[str, Any] = msgspec.json.decode(result.error)
-    return error
-
-
-def lives(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_task_that_is_killed_is_reported_with_its_signal_and_last_words(bench: Bench) -> None:
@@ -274,7 +207,7 @@ def test_what_would_wait_behind_long_tasks_goes_back(bench: Bench) -> None:
     bench.until(lambda: len(bench.results) == 20)
 
     assert [r.grant for r in bench.executor.running()] == [long]
-    assert bench.executor.closed_slots == 1
+    assert bench.executor.closed_strands() == 1
     assert {result.outcome for result in bench.results} == {"released"}
     assert {result.task_id for result in bench.results} == {grant.task_id for grant in waiting}
 

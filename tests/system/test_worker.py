@@ -82,6 +82,13 @@ def test_a_worker_takes_only_the_types_it_was_given(odd_baton: Cluster) -> None:
         (["--types", "noop,nope"], {}, "no task module declares nope; known: hash_chain"),
         ([], {"TASK_MODULES": "nowhere.py"}, "task module nowhere.py cannot be imported: FileNotFoundError"),
         (["--slots", "many"], {}, "WORKER_SLOTS='many'"),
+        (["--threads", "0"], {}, "WORKER_THREADS='0'"),
+        (["--queues", "a,B"], {}, "WORKER_QUEUES='B'"),
+        (
+            [],
+            {"COMMAND_PROGRAMS": "no-such-program"},
+            "COMMAND_PROGRAMS='no-such-program': 'no-such-program': no such",
+        ),
     ],
 )
 def test_a_worker_that_cannot_work_says_why_and_exits_2(

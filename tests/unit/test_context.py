@@ -10,7 +10,7 @@ import pytest
 
 from shared.protocol import BODY_BYTES_MAX
 from tasks.board import StopReason
-from tasks.context import Fail, Interrupted, TaskContext, encode_body
+from tasks.context import Fail, Interrupted, TaskContext, TaskLog, encode_body
 from tests.support.trial import Trial
 
 
@@ -181,6 +181,32 @@ def test_a_task_can_log_a_line(capfd: pytest.CaptureFixture[str]) -> None:
     ctx.log.warning("%d of %d", 3, 4)
 
     assert capfd.readouterr().err == "100 % done\n3 of 4\n"
+
+
+def test_a_task_logs_at_a_level() -> None:
+    said: list[tuple[str, str]] = []
+    log = TaskLog(lambda text, level: said.append((text, level)))
+
+    log("a", "debug")
+    log.error("%s", "b")
+
+    assert said == [("a", "debug"), ("b", "error")]
+
+
+def test_a_level_that_does_not_exist_is_named_with_those_that_do() -> None:
+    with pytest.raises(ValueError, match="level 'loud': expected one of debug, info, warning, error"):
+        TaskContext().log("a", "loud")  # type: ignore[arg-type]
+
+
+def test_every_call_is_a_sign_of_life() -> None:
+    trial = Trial(interval_seconds=3600)
+    shown_at = []
+
+    for show in (lambda: trial.progress(0.5), lambda: trial.checkpoint({}), lambda: trial.checkpoint({}, 0.5)):
+        show()
+        shown_at.append(trial.board.shown_at)
+
+    assert 0 < shown_at[0] < shown_at[1] < shown_at[2]
 
 
 def _add_up(ctx: TaskContext, seen: list[int], state: dict[str, Any]) -> None:

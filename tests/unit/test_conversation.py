@@ -106,6 +106,91 @@ def test_nothing_is_claimed_by_a_worker_that_is(talk: Talk, reason: str) -> None
     assert [message.want for message in talk.dispatcher.messages] == [1, 0]
 
 
+def test_a_paused_worker_beats_on_and_claims_again_when_told_to_run(talk: Talk) -> None:
+    talk.dispatcher.answers += [ExchangeAnswer(directive="pause")] * 2 + [ExchangeAnswer()]
+    talk.hand.add([grant()])
+    talk.heart.run_once()
+    talk.hand.end([completed(grant())])
+
+    talk.work.run_once()
+    talk.work.run_once()
+    talk.heart.run_once()
+    talk.work.run_once()
+
+    sent = [
+        (message.want, message.holding is not None, len(message.results)) for message in talk.dispatcher.messages
+    ]
+    assert sent == [(0, True, 0), (0, False, 1), (0, True, 0), (1, False, 0)]
+
+
+class Threaded(Talk):
+    """A worker with one slot and four threads; `sleep` waits, `noop` does not."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.executor.threads = 4
+        self.hand.waiting_types = frozenset({"sleep"})
+        self.link.worker.types = ["noop", "sleep"]
+
+    def hold(self, *kinds: str) -> None:
+        """Tasks of these types that run, all of them long."""
+        held = [Grant(number, 1, "lease", 100.0, kind) for number, kind in enumerate(kinds, 1)]
+        self.hand.add(held)
+        self.executor.closed_threads += kinds.count("sleep")
+        self.executor.closed_slots += kinds.count("noop")
+
+    def asked(self) -> list[tuple[int, list[str] | None, bool]]:
+        """Of each message: how many tasks, of which types, and whether it may be parked."""
+        return [(m.want, m.want_types, m.wait_seconds > 0) for m in self.dispatcher.messages]
+
+
+@pytest.fixture
+def threaded(tmp_path: Path) -> Iterator[Threaded]:
+    made = Threaded(tmp_path)
+    yield made
+    made.outbox.close()
+
+
+def test_a_worker_with_threads_asks_for_what_finds_room_whichever_kind_it_is(threaded: Threaded) -> None:
+    threaded.work.run_once()
+
+    assert threaded.asked() == [(1, None, True)]
+
+
+def test_after_tasks_that_wait_every_free_thread_is_asked_for(threaded: Threaded) -> None:
+    threaded.pace.observe("sleep", 10, 100.0)
+    threaded.hold("sleep")
+
+    threaded.work.run_once()
+
+    assert threaded.asked() == [(3, None, True)]
+
+
+def test_beside_a_task_that_computes_only_waiting_ones_are_asked_for(threaded: Threaded) -> None:
+    threaded.hold("noop")
+
+    threaded.work.run_once()
+    threaded.work.run_once()
+
+    assert threaded.asked() == [(4, ["sleep"], False)]  # and not again at once
+
+
+def test_when_every_thread_waits_only_computing_ones_are_asked_for(threaded: Threaded) -> None:
+    threaded.hold("sleep", "sleep", "sleep", "sleep")
+
+    threaded.work.run_once()
+
+    assert threaded.asked() == [(1, ["noop"], False)]
+
+
+def test_a_worker_that_is_full_asks_for_nothing(threaded: Threaded) -> None:
+    threaded.hold("sleep", "sleep", "sleep", "sleep", "noop")
+
+    threaded.work.run_once()
+
+    assert threaded.asked() == []
+
+
 def test_a_parked_worker_sends_its_results_with_a_heartbeat(talk: Talk) -> None:
     talk.finish(1)
 
@@ -116,6 +201,23 @@ def test_a_parked_worker_sends_its_results_with_a_heartbeat(talk: Talk) -> None:
 
     assert (urgent_while_talking, urgent_while_parked, talk.heart._is_urgent()) == (False, True, False)
     assert [len(message.results) for message in talk.dispatcher.messages] == [1]
+
+
+def test_log_lines_go_with_the_next_heartbeat(talk: Talk) -> None:
+    talk.hand.add([grant()])
+    talk.hand.say(grant(), [(0.0, "warning", "careful")])
+
+    urgent = talk.heart._is_urgent()
+    talk.heart.run_once()
+    talk.heart.run_once()
+
+    first, second = talk.dispatcher.messages
+    assert not urgent
+    assert [(log.task_id, log.lease_id, [line.message for line in log.lines]) for log in first.logs] == [
+        (1, "lease", ["careful"])
+    ]
+    assert first.logs[0].lines[0].age_seconds > 0
+    assert second.logs == []
 
 
 def test_a_checkpoint_does_not_wait_for_the_next_beat(talk: Talk) -> None:

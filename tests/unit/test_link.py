@@ -157,6 +157,31 @@ def test_one_bad_item_in_a_message_is_found_and_the_others_get_through(desk: Des
     assert desk.events() == ["result_refused"]
 
 
+def test_a_refused_message_is_tried_without_its_log_lines_first(desk: Desk) -> None:
+    grant = Grant(2, 1, "lease", 100.0, "noop")
+    desk.hand.add([grant])
+    desk.hand.say(grant, [(0.0, "info", "hello")])
+    desk.finish(1)
+
+    desk.exchange(errors.TooLarge("too large"), ExchangeAnswer(), logs=True)
+
+    assert [(len(m.logs), len(m.results)) for m in desk.dispatcher.messages] == [(1, 1), (0, 1)]
+    assert desk.events() == ["logs_refused"]
+
+
+def test_log_lines_wait_for_the_dispatcher_to_come_back(desk: Desk) -> None:
+    grant = Grant(2, 1, "lease", 100.0, "noop")
+    desk.hand.add([grant])
+    desk.hand.say(grant, [(0.0, "info", "hello")])
+
+    desk.exchange(AWAY, ExchangeAnswer(), logs=True)
+
+    assert [[line.message for log in m.logs for line in log.lines] for m in desk.dispatcher.messages] == [
+        ["hello"],
+        ["hello"],
+    ]
+
+
 def test_an_answer_that_is_not_batons_counts_as_none(desk: Desk) -> None:
     desk.finish(1)
 

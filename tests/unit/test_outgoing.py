@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from shared.protocol import Grant, Holding
+from shared.protocol import LOG_LINES_MAX, Grant, Holding, LogLine
 from tests.support.messages import checkpoint, completed
-from worker.child_process import Running
 from worker.hand import Hand
+from worker.strand import Running
+from worker.tail import Said
 
 
 def grants(*task_ids: int, lease_id: str = "lease") -> list[Grant]:
@@ -184,3 +185,112 @@ def test_the_list_names_everything_held_once(hand: Hand) -> None:
         Holding("lease", task_ids=[2, 3, 1], running=[2]),
         Holding("other", task_ids=[5], running=[]),
     ]
+
+
+def said(*texts: str) -> list[Said]:
+    return [(0.0, "info", text) for text in texts]
+
+
+def messages(lines: list[LogLine]) -> list[str]:
+    return [line.message for line in lines]
+
+
+def test_log_lines_of_a_running_task_go_with_a_heartbeat_only(hand: Hand) -> None:
+    (grant,) = grants(1)
+    hand.say(grant, said("a", "b"))
+
+    work = hand.outgoing.pack()
+    heartbeat = hand.outgoing.pack(logs=True)
+
+    assert not work
+    assert [messages(lines.message(0.0).lines) for lines in heartbeat.logs] == [["a", "b"]]
+
+
+def test_the_rest_of_a_log_goes_with_the_result(hand: Hand) -> None:
+    (grant,) = grants(1)
+    hand.say(grant, said("a"))
+    hand.outgoing.delivered(hand.outgoing.pack(logs=True))
+    hand.say(grant, said("b"))
+    hand.end([completed(grant)])
+
+    parcel = hand.outgoing.pack(logs=True)
+
+    assert parcel.logs == []
+    assert [messages(result.log) for result in parcel.results] == [["b"]]
+
+
+def test_a_result_waits_for_the_log_before_it(hand: Hand) -> None:
+    (grant,) = grants(1)
+    hand.say(grant, said("a"))
+    heartbeat = hand.outgoing.pack(logs=True)
+    hand.end([completed(grant)])
+
+    early = hand.outgoing.pack()
+    hand.outgoing.returned(heartbeat)
+    late = hand.outgoing.pack()
+
+    assert not early
+    assert [messages(result.log) for result in late.results] == [["a"]]
+
+
+def test_log_lines_that_could_not_be_sent_go_again_in_order_and_without_growing(hand: Hand) -> None:
+    (grant,) = grants(1)
+    for number in range(5):
+        hand.say(grant, said(*(f"{number}.{line}" for line in range(LOG_LINES_MAX // 2))))
+        hand.outgoing.returned(hand.outgoing.pack(logs=True))
+
+    (lines,) = hand.outgoing.pack(logs=True).logs
+
+    texts = messages(lines.message(0.0).lines)
+    assert len(texts) == LOG_LINES_MAX
+    assert (texts[0], texts[-1]) == ("3.0", f"4.{LOG_LINES_MAX // 2 - 1}")
+
+
+def test_a_result_that_could_not_be_sent_keeps_its_log(hand: Hand) -> None:
+    (grant,) = grants(1)
+    hand.say(grant, said("a"))
+    hand.end([completed(grant)])
+
+    for _ in range(3):
+        parcel = hand.outgoing.pack()
+        hand.outgoing.returned(parcel)
+    parcel = hand.outgoing.pack()
+
+    assert [messages(result.log) for result in parcel.results] == [["a"]]
+
+
+def test_nothing_is_kept_of_the_log_of_a_dropped_task(hand: Hand) -> None:
+    one, two = grants(1, 2)
+    hand.say(one, said("a"))
+    hand.say(two, said("b"))
+    parcel = hand.outgoing.pack(logs=True)
+    hand.drop([(1, 1), (2, 1), (3, 1)])
+    hand.outgoing.returned(parcel)
+    hand.say(one, said("c"))
+
+    assert not hand.outgoing.pack(logs=True)
+    assert hand.is_empty
+
+
+def test_a_deadline_is_kept_until_its_task_has_ended(hand: Hand) -> None:
+    (late,) = grants(7)
+    late.start_within_seconds = 5.0
+    hand.add([late])
+
+    kept = list(hand.start_by())
+    hand.end([completed(late)])
+
+    assert (kept, hand.start_by()) == ([(7, 1)], {})
+
+
+def test_tasks_that_wait_have_a_queue_of_their_own() -> None:
+    hand = Hand()
+    hand.waiting_types = frozenset({"sleep"})
+    computing, waiting = grants(1, 2)
+    waiting.type = "sleep"
+    hand.add([computing, waiting])
+    hand.put_back(hand.next_batch(9, 1.0, lambda _: 0.1, waits=True))
+
+    assert (hand.queued(), hand.queued(waits=True), hand.waiting()) == (1, 1, 1)
+    assert ids(hand.empty_queue(waits=True)) == [2]
+    assert ids(hand.empty_queue()) == [1]

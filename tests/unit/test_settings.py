@@ -42,6 +42,13 @@ def test_every_problem_is_named_at_once() -> None:
     assert "'70000'" in lines[0]
 
 
+def test_queues_are_a_list_of_names() -> None:
+    assert load({}, NO_FILE).queues is None
+    assert load({"WORKER_QUEUES": " fast, slow ,"}, NO_FILE).queues == ["fast", "slow"]
+    with pytest.raises(SettingsProblem, match="WORKER_QUEUES='Not A Queue'"):
+        load({"WORKER_QUEUES": "fast,Not A Queue"}, NO_FILE)
+
+
 @pytest.mark.parametrize("text", ["inf", "nan", "-1", "soon", "1e999"])
 def test_a_duration_is_a_finite_number_above_zero(text: str) -> None:
     with pytest.raises(SettingsProblem, match="HEARTBEAT_INTERVAL_SECONDS"):
