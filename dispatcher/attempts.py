@@ -198,8 +198,11 @@ def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
     if remembered:
         tx.drop_checkpoint(task_id=remembered)
     tx.work["useful"] += sum(row[3] or 0.0 for row in ended) + sum(row[3] for row in winners)
-    for (lane, limit_key), those in grouped(((row[2], row[5]), row[0]) for row in ended).items():
-        tx.moved(lane, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those, limit_key)
+    for lane, those in grouped((row[2], row[0]) for row in ended).items():
+        tx.moved(lane, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
+    keyed = [(row[0], row[2], row[5]) for row in ended if row[5] is not None]
+    if keyed:
+        tx.keep_places(TaskStatus.COMPLETED, keyed)
     relatives = [kin.Relative(row[0], *row[6:]) for row in ended if row[6] is not None or row[7] is not None]
     if relatives:
         kin.ended(tx, relatives, TaskStatus.COMPLETED)

@@ -74,8 +74,11 @@ class Claims:
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
             now=tx.now,
         )
-        for (lane, key), those in grouped(((c[4], c[8]), c[1]) for c in chosen).items():
-            tx.moved(lane, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those, key)
+        for lane, those in grouped((c[4], c[1]) for c in chosen).items():
+            tx.moved(lane, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those)
+        keyed = [(c[1], c[4], c[8]) for c in chosen if c[8] is not None]
+        if keyed:
+            tx.keep_places(TaskStatus.IN_PROGRESS, keyed)
         resumed = [candidate[1] for candidate in chosen if candidate[6] is not None]
         return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, tx.now)
 

@@ -65,17 +65,20 @@ class Transaction:
         elif target in ENDED:
             self.ended += ids
         if limit_key is not None:
-            self._keep_place(lane, target, ids, limit_key)
+            self.keep_places(target, [(task_id, lane, limit_key) for task_id in ids])
 
-    def _keep_place(self, lane: str, target: TaskStatus | None, ids: Sequence[int], limit_key: str) -> None:
-        """Where tasks with a limit_key stand; what waits is let in at the end (limits.settle)."""
+    def keep_places(self, target: TaskStatus | None, tasks: Sequence[tuple[int, str, str]]) -> None:
+        """Where tasks with a limit_key stand, as (task_id, lane, limit_key), after a change of status.
+
+        What waits for a place is let in at the end of the operation (limits.settle).
+        """
         place = {TaskStatus.PENDING: WAITS, TaskStatus.IN_PROGRESS: TAKEN}.get(target, 0)  # type: ignore[arg-type]
         if place == WAITS:
-            self.arrivals[lane] -= len(ids)
+            self.arrivals.subtract(lane for _, lane, _ in tasks)
         if place != TAKEN:
-            self.touched.add(limit_key)
+            self.touched.update(key for _, _, key in tasks)
         if target is not None:
-            self.place(task_id=list(ids), place=place)
+            self.place(task_id=[task_id for task_id, *_ in tasks], place=place)
 
     def in_flow(
         self, flow_id: int | None, source: TaskStatus | None, target: TaskStatus | None, n: int = 1

@@ -1,12 +1,14 @@
 """DispatcherClient: the protocol as typed calls, used by the worker, add_task.py and analysis.
 
-One client holds one connection and belongs to one thread. A call is tried again, with jittered
-pauses, while the dispatcher is away and the call is safe to repeat; submitting is repeated only
-if the request never left.
+One client belongs to one thread and holds one connection. Of several dispatchers it begins with any,
+so that they share the load, and stays with it until that one does not answer or cannot write; then it
+asks the next. A call is tried again, with jittered pauses, while the dispatcher is away and the call is
+safe to repeat; submitting is repeated only if nothing of it was stored.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
@@ -29,12 +31,13 @@ _encode = msgspec.json.Encoder().encode
 class DispatcherClient:
     """Talks to one of `urls`, sticking to the one that works.
 
-    `patience_seconds`: how long a call may keep trying while nobody answers; 0 tries once.
+    `patience_seconds`: how long a call may keep trying while nobody answers; 0 tries each URL once.
     Raises errors.Unreachable when that time is over, else the error the dispatcher named.
     """
 
     def __init__(self, urls: str | Sequence[str], patience_seconds: float = 0.0) -> None:
-        self.urls = [urls.rstrip("/")] if isinstance(urls, str) else [url.rstrip("/") for url in urls]
+        given = [urls] if isinstance(urls, str) else urls
+        self.urls = random.sample([url.rstrip("/") for url in given], len(given))  # the first is in use
         self.patience_seconds = patience_seconds
         self._session = requests.Session()
         self._answer = msgspec.json.Decoder(ExchangeAnswer)
@@ -270,13 +273,11 @@ class DispatcherClient:
             try:
                 return self._once(method, path, body, wait_seconds, key)
             except errors.Unavailable as error:
-                sent = not isinstance(error, errors.Unreachable) or error.details.get("sent", True)
-                stored_nothing = isinstance(error, errors.DatabaseUnavailable | errors.Busy) or not sent
-                if isinstance(error, errors.Unreachable):
-                    self.urls.append(self.urls.pop(0))  # another dispatcher, if there is one
+                self.urls.append(self.urls.pop(0))  # another dispatcher, if there is one
                 tries += 1
                 pause = RECONNECT.delay_seconds(tries)
-                if not (repeatable or stored_nothing) or time.monotonic() + pause >= give_up_at:
+                is_over = tries >= len(self.urls) and time.monotonic() + pause >= give_up_at
+                if is_over or not (repeatable or _stored_nothing(error)):
                     raise
             time.sleep(pause)
 
@@ -313,6 +314,13 @@ class DispatcherClient:
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
         return request
+
+
+def _stored_nothing(error: errors.Unavailable) -> bool:
+    if isinstance(error, errors.Unreachable):
+        return not error.details.get("sent", True)
+    known = isinstance(error, errors.DatabaseUnavailable | errors.Busy)
+    return known and not isinstance(error, errors.Unconfirmed)
 
 
 def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:

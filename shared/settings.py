@@ -50,7 +50,8 @@ class Settings:
         "", "empty: sqlite:///<DATA_DIR>/baton.db; or postgresql://user:password@host/name"
     )
     database_features: str = _setting(
-        "notify,prepare", "what may be asked of a PostgreSQL server; leave out what a pooler or a likeness lacks"
+        "notify,prepare",
+        "what a PostgreSQL server may be asked; leave out what a pooler or a likeness lacks, or none",
     )
     dispatcher_processes: Count = _setting(1, "dispatchers on this host that share the port (PostgreSQL only)")
     durability: Literal["full", "normal"] = _setting(
@@ -103,12 +104,13 @@ class Settings:
     @property
     def database_name(self) -> str:
         """The database for people and logs, without a password."""
-        return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", self.database_address).removeprefix("sqlite:///")
+        address = re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", self.database_address)
+        return re.sub(r"[?&]password=[^&]*", "", address).removeprefix("sqlite:///")
 
     @property
     def features(self) -> frozenset[str]:
         """DATABASE_FEATURES, apart."""
-        return frozenset(word.strip() for word in self.database_features.split(",") if word.strip())
+        return frozenset(word.strip() for word in self.database_features.split(",")) - {"", "none"}
 
     @property
     def dispatcher_urls(self) -> list[str]:
@@ -212,7 +214,7 @@ def _contradictions(settings: Settings) -> list[str]:
     unknown = settings.features - FEATURES
     if unknown:
         problems.append(
-            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {' and '.join(sorted(FEATURES))}"
+            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {' and '.join(sorted(FEATURES))}, or none"
         )
     if settings.dispatcher_processes > 1 and settings.database_address.startswith("sqlite:///"):
         problems.append(

@@ -47,6 +47,9 @@ INSERT INTO baton_schema (number) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM baton
 -- name: schema_set!
 UPDATE baton_schema SET number = :number;
 
+-- name: copy_unfinished$
+SELECT to_regclass('unfinished_copy') IS NOT NULL;
+
 -- name: fresh_task_ids
 SELECT id, id FROM (SELECT nextval(pg_get_serial_sequence('tasks', 'task_id')) AS id
                       FROM generate_series(1, :n)) fresh ORDER BY id;

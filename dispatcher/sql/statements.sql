@@ -115,6 +115,10 @@ SELECT kind, name FROM pauses ORDER BY kind, name;
 SELECT kind, name, max_running, max_starts, per_seconds FROM limits
  WHERE kind IN ('queue', 'type') ORDER BY kind, name;
 
+-- name: limited_lanes
+-- Which queues and types have a limit, for those who only look.
+SELECT kind, name FROM limits WHERE kind IN ('queue', 'type') ORDER BY kind, name;
+
 -- name: key_limits
 -- Limits of keys (:names a JSON array), kept from others until this transaction ends.
 SELECT kind, name, max_running, max_starts, per_seconds FROM limits
@@ -453,6 +457,10 @@ DELETE FROM task_tags WHERE tag = :tag AND task_id = :task_id;
 
 -- name: prune_completions!
 DELETE FROM completions WHERE second < :before;
+
+-- name: copy_unfinished$
+-- Has a copy into this database begun and not come to its end?
+SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'unfinished_copy');
 
 -- name: something_old$
 -- Is there anything that prune would remove?
