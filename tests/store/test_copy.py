@@ -79,7 +79,9 @@ def source(way: tuple[str, str], make: Callable[[str], Store]) -> Store:
 
 def _prune_the_last(dispatcher: Dispatcher) -> None:
     (last,) = dispatcher.rows("SELECT MAX(task_id) FROM tasks")[0]
-    dispatcher.database.write(lambda tx: submissions.drop(tx, [(last, "default/noop", TaskStatus.CANCELLED)]))
+    dispatcher.database.write(
+        lambda tx: submissions.drop(tx, [(last, "default/noop", TaskStatus.CANCELLED, None, None)])
+    )
 
 
 @pytest.fixture
