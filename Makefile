@@ -13,9 +13,9 @@ test: ## all tests
 	@deploy/venv.sh dev
 	@$(PYTHON) -m pytest -q -n 4 --dist worksteal tests
 
-test-quick: ## the tests that need no process of their own (under half a minute)
+test-quick: ## the tests that need no process of their own, on SQLite (under half a minute)
 	@deploy/venv.sh dev
-	@$(PYTHON) -m pytest -q -n 2 tests/unit tests/store tests/api tests/docs
+	@$(PYTHON) -m pytest -q -n 2 -k "not postgresql" tests/unit tests/store tests/api tests/docs
 
 lint: ## ruff and mypy
 	@deploy/venv.sh dev

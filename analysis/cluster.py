@@ -45,16 +45,21 @@ class Cluster:
 
     def start_dispatcher(self) -> subprocess.Popen[bytes]:
         """Start the dispatcher and wait until it answers /ready."""
-        self.dispatcher = self._start("dispatcher", ["-m", "dispatcher"])
+        dispatcher = self.launch_dispatcher()
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
                 DispatcherClient(self.url).ready()
-                return self.dispatcher
+                return dispatcher
             except errors.Unavailable:
-                if self.dispatcher.poll() is not None or time.monotonic() > deadline:
+                if dispatcher.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the dispatcher did not start:\n{self.log('dispatcher')}") from None
                 time.sleep(0.02)
+
+    def launch_dispatcher(self) -> subprocess.Popen[bytes]:
+        """Start the dispatcher and wait for nothing."""
+        self.dispatcher = self._start("dispatcher", ["-m", "dispatcher"])
+        return self.dispatcher
 
     def start_worker(self, name: str, *options: str, wait: bool = True) -> subprocess.Popen[bytes]:
         """Start a worker, and with `wait` wait until the dispatcher knows it."""

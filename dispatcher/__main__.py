@@ -7,7 +7,9 @@ import sys
 import threading
 from typing import NoReturn
 
-from dispatcher import processes, startup
+import click
+
+from dispatcher import commands, processes, profiles, startup
 from dispatcher.app import create_app
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
@@ -21,7 +23,22 @@ from shared.log import Log
 from shared.settings import Settings, load_or_exit
 
 
-def main() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Run the dispatcher until a signal, or do what COMMAND says. Settings: .env and the environment.
+
+    Exits with 2 and a sentence when it cannot.
+    """
+    if context.invoked_subcommand is None:
+        run()
+
+
+main.add_command(commands.migrate)
+main.add_command(commands.copy)
+
+
+def run() -> None:
     """Run the dispatcher until a signal; exits 2 when it cannot start."""
     settings = load_or_exit()
     log = Log("dispatcher")
@@ -38,8 +55,10 @@ def main() -> None:
 
 def serve(settings: Settings, log: Log) -> None:
     """Open everything, serve, close everything."""
+    known = profiles.read(settings.profiles_path, required=bool(settings.profiles_file))
     settings.data_path.mkdir(parents=True, exist_ok=True)
     with startup.opened(settings) as engine, pidfile.recorded(settings.data_path, "dispatcher"):
+        startup.check_whole(engine)
         port = settings.dispatcher_port
         if processes.SHARED_PORT in os.environ:
             processes.follow_parent()
@@ -48,7 +67,7 @@ def serve(settings: Settings, log: Log) -> None:
         database = Database(
             engine, log=log, on_fatal=lambda reason: _die(log, reason), parked_max=settings.parked_requests_max
         )
-        ledger = Ledger(database, settings)
+        ledger = Ledger(database, settings, known)
         monitor = Monitor(ledger, log)
         app = create_app(ledger, Records(database, settings, VERSION), monitor, log)
 

@@ -10,7 +10,7 @@ from dispatcher import wire
 from dispatcher.ledger import Ledger
 from dispatcher.monitor import Monitor
 from dispatcher.records import Records
-from dispatcher.routes import history, leases, limits, system, tasks, workers
+from dispatcher.routes import flows, history, leases, limits, schedules, system, tasks, workers
 from shared import errors
 from shared.log import Log
 from shared.protocol import REQUEST_BYTES_MAX
@@ -23,6 +23,8 @@ def create_app(ledger: Ledger, records: Records, monitor: Monitor, log: Log) -> 
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = REQUEST_BYTES_MAX
     app.register_blueprint(tasks.blueprint(ledger, records))
+    app.register_blueprint(flows.blueprint(ledger))
+    app.register_blueprint(schedules.blueprint(ledger))
     app.register_blueprint(leases.blueprint(ledger))
     app.register_blueprint(workers.blueprint(ledger, records))
     app.register_blueprint(limits.blueprint(ledger, records))

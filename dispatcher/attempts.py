@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from dispatcher import checks
+from dispatcher import checks, kin
 from dispatcher.transaction import Transaction, grouped
 from shared import backoff
 from shared.backoff import Backoff
@@ -44,6 +44,8 @@ class Held(NamedTuple):
     checkpoint_seq: int | None
     saved_seconds: float | None
     limit_key: str | None
+    flow_id: int | None
+    kin: int | None
 
     @property
     def backoff_policy(self) -> Backoff:
@@ -123,6 +125,8 @@ def end(
     if outcome in _EVENT:
         facts = {"task_id": held.task_id, "attempt": held.attempt, "next": str(status), "worker": worker}
         tx.log(_EVENT[outcome], **facts, reason=_message(error))
+    if status in ENDED and (held.kin is not None or held.flow_id is not None):
+        kin.ended(tx, [kin.Relative(held.task_id, held.flow_id, held.kin)], status)
 
 
 def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds: float) -> float:
@@ -194,8 +198,14 @@ def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
     if remembered:
         tx.drop_checkpoint(task_id=remembered)
     tx.work["useful"] += sum(row[3] or 0.0 for row in ended) + sum(row[3] for row in winners)
-    for (lane, limit_key), those in grouped(((row[2], row[5]), row[0]) for row in ended).items():
-        tx.moved(lane, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those, limit_key)
+    for lane, those in grouped((row[2], row[0]) for row in ended).items():
+        tx.moved(lane, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
+    keyed = [(row[0], row[2], row[5]) for row in ended if row[5] is not None]
+    if keyed:
+        tx.keep_places(TaskStatus.COMPLETED, keyed)
+    relatives = [kin.Relative(row[0], *row[6:]) for row in ended if row[6] is not None or row[7] is not None]
+    if relatives:
+        kin.ended(tx, relatives, TaskStatus.COMPLETED)
     return won
 
 

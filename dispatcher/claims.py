@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dispatcher import parents
 from dispatcher.gate import Candidate, Gate
 from dispatcher.lanes import Served, split
 from dispatcher.registry import Registry, Worker
+from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction, grouped
 from shared.lifecycle import TaskStatus
 from shared.protocol import BODY_BYTES_MAX, EMPTY_OBJECT, WANT_MAX, Grant, GrantedCheckpoint
@@ -34,6 +36,11 @@ class Claim(NamedTuple):
     chosen: list[Candidate]
     resume_points: dict[int, tuple[Any, ...]]
     now: float
+
+    @property
+    def children(self) -> list[int]:
+        """Those of its tasks that have parents."""
+        return [candidate[1] for candidate in self.chosen if (candidate[11] or 0) & HAS_PARENTS]
 
 
 class Claims:
@@ -67,8 +74,11 @@ class Claims:
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
             now=tx.now,
         )
-        for (lane, key), those in grouped(((c[4], c[8]), c[1]) for c in chosen).items():
-            tx.moved(lane, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those, key)
+        for lane, those in grouped((c[4], c[1]) for c in chosen).items():
+            tx.moved(lane, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those)
+        keyed = [(c[1], c[4], c[8]) for c in chosen if c[8] is not None]
+        if keyed:
+            tx.keep_places(TaskStatus.IN_PROGRESS, keyed)
         resumed = [candidate[1] for candidate in chosen if candidate[6] is not None]
         return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, tx.now)
 
@@ -77,7 +87,8 @@ class Claims:
         lease_id, _, resume_points, now = claim
         seconds = self.settings.lease_seconds
         grants = []
-        for _, task_id, attempt, _, lane, timeout, checkpoint_seq, payload, _, deadline_at, stall in claim.chosen:
+        for candidate in claim.chosen:
+            _, task_id, attempt, _, lane, timeout, checkpoint_seq, payload, _, deadline_at, stall, _ = candidate
             grant = Grant(
                 task_id,
                 attempt + 1,
@@ -106,6 +117,7 @@ def _choose(tx: Transaction, lanes: list[str], want: int, gate: Gate) -> list[Ca
         in_order = merge(*found) if len(found) > 1 else chain(*found)
         chosen = _travelling(islice(gate.passing(in_order), want))
         if not gate.clear():
+            chosen = _fitting(tx, chosen)
             gate.started(chosen)
             return chosen
     return []
@@ -127,6 +139,14 @@ def _travelling(candidates: Iterable[Candidate]) -> list[Candidate]:
         if alone:
             break
     return chosen
+
+
+def _fitting(tx: Transaction, chosen: list[Candidate]) -> list[Candidate]:
+    """As many of them, in order, as go into one answer with what they are told of their parents."""
+    children = [candidate[1] for candidate in chosen if (candidate[11] or 0) & HAS_PARENTS]
+    if not children:
+        return chosen
+    return chosen[: parents.fitting(tx, [candidate[1] for candidate in chosen], children, ANSWER_BYTES)]
 
 
 def _resumed(point: tuple[Any, ...]) -> GrantedCheckpoint:

@@ -73,6 +73,14 @@ class Database:
         operation.done.wait()
         return operation.result()
 
+    def probe(self, seconds: float) -> None:
+        """Prove a write (an empty one); DatabaseUnavailable if that fails or has not come about in time."""
+        operation = Operation(lambda tx: None, None, 0.0, None)
+        self._enqueue(operation)
+        if not operation.done.wait(seconds):
+            raise errors.DatabaseUnavailable(f"the database has not taken a write for {seconds:g} s")
+        operation.result()
+
     def write_and_wait(
         self, run: Run, again: Again, wait_seconds: float, lanes: Served | None
     ) -> tuple[Any, bool]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dispatcher import limits, submissions
+from dispatcher import limits, second_life, submissions
 from dispatcher.database import Database
 from dispatcher.transaction import Transaction
 from shared import errors
@@ -99,7 +99,7 @@ def _revived(tx: Transaction, task_id: int, from_scratch: bool) -> bool:
     if tx.task_state(task_id=task_id) is None:
         return False
     try:
-        submissions.revive(tx, task_id, from_scratch)
+        second_life.revive(tx, task_id, from_scratch)
     except errors.Conflict:
         return False
     return True

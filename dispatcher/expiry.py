@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from dispatcher import kin
 from dispatcher.transaction import Transaction
 from shared.lifecycle import TaskStatus
 
@@ -22,3 +23,4 @@ def expire(tx: Transaction, late: Sequence[tuple[Any, ...]]) -> None:
         tx.log("expire", task_id=task_id, attempt=attempt)
     ids, attempts = [row[0] for row in late], [row[3] for row in late]
     tx.record_error(task_id=ids, attempt=attempts, error=_ERROR, error_type=ERROR_TYPE)
+    kin.departed(tx, ids, TaskStatus.FAILED)

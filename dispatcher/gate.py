@@ -16,9 +16,20 @@ from dispatcher.transaction import WAITS, Transaction
 from shared.lifecycle import TaskStatus
 
 # A row of `claimable`: (-priority, task_id, attempt, alone, lane, timeout_seconds, checkpoint_seq, payload,
-# limit_key, deadline_at, stall_seconds). It sorts by itself into the order of claims: an id comes only once.
+# limit_key, deadline_at, stall_seconds, kin). It sorts by itself into the order of claims: an id comes only once.
 Candidate = tuple[
-    int, int, int, int, str, float | None, int | None, bytes | None, str | None, float | None, float | None
+    int,
+    int,
+    int,
+    int,
+    str,
+    float | None,
+    int | None,
+    bytes | None,
+    str | None,
+    float | None,
+    float | None,
+    int | None,
 ]
 
 

@@ -13,18 +13,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from dispatcher import attempts, checks, expiry, idempotency, limits
+from dispatcher import attempts, checks, expiry, idempotency, kin, limits, parents, second_life
 from dispatcher import submissions as storage
 from dispatcher.claims import Claim, Claims
 from dispatcher.database import Database
 from dispatcher.dead_letters import DeadLetters
+from dispatcher.flows import Flows
 from dispatcher.idempotency import Answer, Repeatable
 from dispatcher.lanes import Served
 from dispatcher.leadership import Leadership
 from dispatcher.leases import Leases
 from dispatcher.limits import Limits
 from dispatcher.operation import Run
+from dispatcher.profiles import Profiles
 from dispatcher.registry import Registry, Worker
+from dispatcher.schedules import Schedules
 from dispatcher.submissions import Submitted
 from dispatcher.transaction import Transaction, grouped
 from shared import errors
@@ -41,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 class Ledger:
     """The rules. Needs an open Database; `settings` gives lease and heartbeat times."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, profiles: Profiles | None = None) -> None:
         self.database = database
         self.settings = settings
         self.leadership = Leadership(database)
@@ -50,6 +53,9 @@ class Ledger:
         self.leases = Leases(settings, self.registry)
         self.limits = Limits(database)
         self.dead_letters = DeadLetters(database)
+        self.flows = Flows(database, self.registry, self._write)
+        self.schedules = Schedules(database, self.registry, self._write, self._lead)
+        self.profiles = profiles or Profiles()
 
     def _write(self, run: Run, write: Callable[[Run], Any] | None = None) -> Any:
         """As Database.write; what has become free under a limit goes to who waits for it."""
@@ -95,10 +101,15 @@ class Ledger:
 
     def _submitting(self, submissions: Sequence[Submission], batch: bool) -> Callable[[Transaction], Submitted]:
         times = checks.submissions(submissions, self.database.clock.wall(), batch)
+        dependent = any(submission.depends_on for submission in submissions)
 
         def run(tx: Transaction) -> Submitted:
             warning = self.registry.unknown_types_warning(tx, {s.type for s in submissions})
-            return storage.store(tx, submissions, times)._replace(warning=warning)
+            ties = kin.Ties(tx, submissions, batch) if dependent else None
+            made = storage.store(tx, submissions, times, None if ties is None else ties.places)
+            if ties is not None:
+                ties.tie(tx, made)
+            return made._replace(warning=warning)
 
         return run
 
@@ -117,6 +128,7 @@ class Ledger:
                 tx.cancel(task_id=task_id, now=tx.now)
                 tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
                 tx.record_error(task_id=[task_id], attempt=attempt, error=error, error_type="Cancelled")
+                kin.departed(tx, [task_id], TaskStatus.CANCELLED)
             tx.log("cancel", task_id=task_id)
 
         self._write(run)
@@ -127,7 +139,7 @@ class Ledger:
 
         def run(tx: Transaction) -> None:
             self._state(tx, task_id)
-            storage.revive(tx, task_id, revival.from_scratch)
+            second_life.revive(tx, task_id, revival.from_scratch)
             if payload is not None:
                 tx.drop_payload(task_id=[task_id])
                 tx.add_payload(task_id=[task_id], payload=payload)
@@ -185,6 +197,10 @@ class Ledger:
         answer, waited = self.database.write_and_wait(run, again, wait_seconds, served)
         final: ExchangeAnswer = answer
         final.tasks = [grant for claim in claims for grant in self.claims.grants(claim)]
+        children = [task_id for claim in claims for task_id in claim.children]
+        if children:
+            with self.database.read() as tx:
+                parents.tell(tx, children, final.tasks)
         if not waited:
             final.poll_after_seconds = 1.0
         return final

@@ -196,7 +196,7 @@ class Limits:
         """Go on with limits that were set or lifted when the dispatcher ended; returns how many."""
         with self.database.read() as tx:
             unsettled = tx.unsettled_limits().fetchall()
-            self.on_lanes = any(row[0] != "key" for row in tx.limit_views())
+            self.on_lanes = bool(tx.limited_lanes().fetchall())
         for kind, name in unsettled:
             self._bring_in_line(kind, name)
         return len(unsettled)
@@ -241,8 +241,8 @@ class Limits:
         freed = [k for (k, status), n in tx.counts.items() if status == TaskStatus.IN_PROGRESS and n < 0]
         if not self.on_lanes or not freed:
             return
-        for kind, name, *_ in tx.limit_views():
-            if kind != "key" and any(split(where)[kind == "type"] == name for where in freed):
+        for kind, name in tx.limited_lanes().fetchall():
+            if any(split(where)[kind == "type"] == name for where in freed):
                 _wake(tx, kind, name)
 
 

@@ -37,6 +37,7 @@ class Monitor:
             # A silent worker is found within its time-out plus this; one indexed read when all is well.
             Duty("reclaim_silent", 0.2, ledger.reclaim_silent),
             Duty("promote", 1.0, ledger.promote, timed=True),  # at the very moment the next task is due
+            Duty("fire_schedules", 1.0, ledger.schedules.fire, timed=True),  # at the very moment of the next slot
             Duty("open_windows", 1.0, ledger.limits.open_windows, timed=True),  # when one moves on
             Duty("expire", 0.5, ledger.expire, timed=True),  # at once again while there are more
             Duty("settle_limits", 1.0, ledger.limits.settle_all),

@@ -70,9 +70,13 @@ class PostgreSQL:
         self._synchronous_commit = "on" if durability == "full" else "off"
         self._committing = False
         self._closing = threading.Event()
-        self._connection: psycopg.Connection[Any] | None = self._connect_writer()
-        _check_version(self.statements["server_version"](self._connection))
-        migrations.apply(Schema(self._connection, self.statements))
+        self._connection: psycopg.Connection[Any] | None = self._connect(writes=True)
+        try:
+            _check_version(self.statements["server_version"](self._connection))
+            migrations.apply(Schema(self._connection, self.statements))
+        except BaseException:
+            self._connection.close()
+            raise
         self._readers = ConnectionPool(
             url,
             kwargs=self._options(),
@@ -94,7 +98,7 @@ class PostgreSQL:
     def begin(self) -> None:
         """Begin a transaction and read the server's clock."""
         if self._connection is None or self._connection.closed:
-            self._connection = self._connect_writer()
+            self._connection = self._connect(writes=True)
         self._connection.execute("BEGIN")
         self.clock.observe(self.statements["server_time"](self._connection))
 
@@ -180,14 +184,15 @@ class PostgreSQL:
         if told["sender"] != self.name:
             wake(Counter(told["arrivals"]))
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    def _connect(self, writes: bool = False) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self.url, **self._options())
-        self._configure(connection)
-        return connection
-
-    def _connect_writer(self) -> psycopg.Connection[Any]:
-        connection = self._connect()
-        self.statements["configure_writer"](connection)
+        try:
+            self._configure(connection)
+            if writes:
+                self.statements["configure_writer"](connection)
+        except psycopg.Error:
+            connection.close()
+            raise
         return connection
 
     def _configure(self, connection: psycopg.Connection[Any]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from dispatcher.database import Database
 from dispatcher.explain import Explainer
 from dispatcher.history import History
+from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction
 from dispatcher.views import attempt_view, iso, task_view, worker_view
 from shared import errors
@@ -51,7 +52,10 @@ class Records:
         row = tx.task_view(task_id=task_id) if task_id <= INTEGER_MAX else None
         if row is None:
             raise errors.NotFound(f"there is no task {task_id}")
-        return task_view(row, tx.now)
+        view = task_view(row, tx.now)
+        if (row[-1] or 0) & HAS_PARENTS:
+            view.depends_on = [parent_id for (parent_id,) in tx.parent_ids(child_id=task_id)]
+        return view
 
     def tasks(self, wanted: TaskFilter) -> dict[str, Any]:
         """A page, newest first: `{"tasks": [...], "next": cursor or None}`."""

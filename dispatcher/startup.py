@@ -75,6 +75,14 @@ def _postgresql(url: str, settings: Settings) -> Iterator[Engine]:
     yield engine
 
 
+def check_whole(engine: Engine) -> None:
+    """Refuse a database that a copy has not yet filled."""
+    if engine.statements["copy_unfinished"](engine.connection):
+        raise CannotStart(
+            "a copy into this database is not finished; run the same 'python -m dispatcher copy' again"
+        )
+
+
 def check_version(number: int = apsw.SQLITE_VERSION_NUMBER) -> None:
     """Refuse a SQLite that can lose commits."""
     if number < OLDEST_SAFE:

@@ -24,7 +24,7 @@ _COMMENT = re.compile(r"--[^\n]*")
 
 Run = Callable[..., Any]
 
-__all__ = ["PARAMETER", "SQL", "Kind", "Run", "columns_to_rows", "load"]
+__all__ = ["PARAMETER", "SQL", "Kind", "Run", "columns_to_rows", "load", "texts"]
 
 
 def load(runner: Callable[[Kind, str], Run], own: str | None = None) -> dict[str, Run]:
@@ -32,14 +32,16 @@ def load(runner: Callable[[Kind, str], Run], own: str | None = None) -> dict[str
 
     `runner` makes a function of one statement; `own` names the engine's file of replacements.
     """
-    statements: dict[str, Run] = {}
-    for file in ("statements.sql", *([own] if own else [])):
-        queries = aiosql.from_path(SQL / file, GenericAdapter, mandatory_parameters=False)
-        for name in queries.available_queries:
-            if not name.endswith("_cursor"):
-                query = getattr(queries, name)
-                statements[name] = runner(query.operation, _COMMENT.sub("", query.sql))
-    return statements
+    files = ("statements.sql", *([own] if own else []))
+    return {name: runner(kind, text) for file in files for name, (kind, text) in texts(file).items()}
+
+
+def texts(file: str) -> dict[str, tuple[Kind, str]]:
+    """The statements of a file by name, as text."""
+    queries = aiosql.from_path(SQL / file, GenericAdapter, mandatory_parameters=False)
+    names = [name for name in queries.available_queries if not name.endswith("_cursor")]
+    found = {name: getattr(queries, name) for name in names}
+    return {name: (query.operation, _COMMENT.sub("", query.sql)) for name, query in found.items()}
 
 
 def columns_to_rows(names: list[str], columns: dict[str, Any]) -> Iterator[tuple[Any, ...]]:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from dispatcher.checks import Times
 from dispatcher.lanes import lane
 from dispatcher.transaction import Transaction, grouped, rows
-from shared import errors
 from shared.lifecycle import TaskStatus
 from shared.protocol import Submission
 
+HAS_PARENTS: Final = 1
+HAS_CHILDREN: Final = 2
 _encode = msgspec.json.Encoder().encode
+
+
+class Place(NamedTuple):
+    """Where a new task stands among others; `kin`: HAS_PARENTS, HAS_CHILDREN, both, or None."""
+
+    flow_id: int | None
+    kin: int | None
+    blocked: bool
+
+
+ALONE: Final = Place(None, None, blocked=False)
 
 
 class Submitted(NamedTuple):
@@ -26,10 +38,16 @@ class Submitted(NamedTuple):
     warning: str | None = None
 
 
-def store(tx: Transaction, submissions: Sequence[Submission], times: Sequence[Times]) -> Submitted:
-    """Insert new tasks, pending or (run_at ahead) scheduled; one whose unique_key lives is that one."""
+def store(
+    tx: Transaction,
+    submissions: Sequence[Submission],
+    times: Sequence[Times],
+    places: Sequence[Place] | None = None,
+) -> Submitted:
+    """Insert new tasks, pending, scheduled (run_at ahead) or blocked; one whose unique_key lives is that one."""
+    places = [ALONE] * len(submissions) if places is None else places
     if all(submission.unique_key is None for submission in submissions):
-        ids, statuses = _insert(tx, submissions, times)
+        ids, statuses = _insert(tx, submissions, times, places)
         return Submitted(ids, statuses, set())
     known: dict[str, tuple[int, TaskStatus]] = {}
     keys = sorted({s.unique_key for s in submissions if s.unique_key is not None})
@@ -47,7 +65,9 @@ def store(tx: Transaction, submissions: Sequence[Submission], times: Sequence[Ti
         elif submission.unique_key not in seen:
             fresh.append(index)
             seen.add(submission.unique_key)
-    ids, statuses = _insert(tx, [submissions[i] for i in fresh], [times[i] for i in fresh])
+    ids, statuses = _insert(
+        tx, [submissions[i] for i in fresh], [times[i] for i in fresh], [places[i] for i in fresh]
+    )
     made = dict(zip(fresh, zip(ids, statuses, strict=True), strict=True))
     known |= {named: made[i] for i in fresh if (named := submissions[i].unique_key) is not None}
     each = [made[i] if i in made else known[s.unique_key or ""] for i, s in enumerate(submissions)]
@@ -55,14 +75,14 @@ def store(tx: Transaction, submissions: Sequence[Submission], times: Sequence[Ti
 
 
 def _insert(
-    tx: Transaction, submissions: Sequence[Submission], times: Sequence[Times]
+    tx: Transaction, submissions: Sequence[Submission], times: Sequence[Times], places: Sequence[Place]
 ) -> tuple[list[int], list[TaskStatus]]:
     if not submissions:
         return [], []
     ranges = tx.fresh_task_ids(n=len(submissions))
     ids = [task_id for first, last in ranges for task_id in range(first, last + 1)]
     due = [run_at if run_at is not None and run_at > tx.now else None for run_at, _ in times]
-    statuses = [TaskStatus.PENDING if run_at is None else TaskStatus.SCHEDULED for run_at in due]
+    statuses = [_status(run_at, place) for run_at, place in zip(due, places, strict=True)]
     tx.submit(
         now=tx.now,
         rows=rows(
@@ -77,6 +97,8 @@ def _insert(
             (None if s.backoff is None else _encode(s.backoff).decode() for s in submissions),
             (None if not s.tags else _encode(s.tags).decode() for s in submissions),
             (s.queue for s in submissions),
+            (place.flow_id for place in places),
+            (place.kin for place in places),
         ),
     )
     _restrict(tx, ids, submissions, times)
@@ -85,10 +107,16 @@ def _insert(
     lanes = grouped(((s.queue, s.type, s.limit_key, status), i) for s, i, status in alike)
     for (queue, type, limit_key, status), those in lanes.items():
         tx.moved(lane(queue, type), None, status, those, limit_key)
-    waits = [run_at for run_at in due if run_at is not None]
+    waits = [at for at, status in zip(due, statuses, strict=True) if at and status is TaskStatus.SCHEDULED]
     if waits:
         tx.due(min(waits))
     return ids, statuses
+
+
+def _status(run_at: float | None, place: Place) -> TaskStatus:
+    if place.blocked:
+        return TaskStatus.BLOCKED
+    return TaskStatus.PENDING if run_at is None else TaskStatus.SCHEDULED
 
 
 def _restrict(
@@ -116,46 +144,38 @@ def _store_bodies(tx: Transaction, ids: Sequence[int], submissions: Sequence[Sub
         tx.add_tag(task_id=[i for i, _ in tags], tag=[tag for _, tag in tags])
 
 
-def revive(tx: Transaction, task_id: int, from_scratch: bool) -> None:
-    """A failed or cancelled task is pending again. Conflict if it is not one, or if its key is taken."""
-    status, where, _, _, _, limit_key, _, unique_key = tx.task_state(task_id=task_id)
-    if unique_key is not None:
-        tx.lock_key(unique_key=[unique_key])
-        holder = tx.live_with_key(unique_key=unique_key)
-        if holder is not None:
-            raise errors.Conflict(
-                f"task {holder[0]} is live and has the unique_key {unique_key!r} of task {task_id}; "
-                "wait for its end or cancel it",
-                task_id=holder[0],
-            )
-    if tx.revive(task_id=task_id, now=tx.now) is None:
-        raise errors.Conflict(
-            f"task {task_id} is {status}; only failed and cancelled tasks can be revived", status=status
-        )
-    tx.drop_result(task_id=task_id)
-    if from_scratch:
-        tx.restart(task_id=task_id)
-        tx.drop_checkpoint(task_id=[task_id])
-        tx.drop_output(task_id=[task_id])
-    tx.moved(where, TaskStatus(status), TaskStatus.PENDING, [task_id], limit_key)
-    tx.log("revive", task_id=task_id)
-
-
 def prune(tx: Transaction, before: float, bite: int) -> int:
     """Remove up to `bite` tasks that ended before `before`, with all that belongs to them."""
     old = tx.prunable(before=before, n=bite).fetchall()
     drop(tx, old)
     tx.prune_workers(before=before)
+    tx.prune_slots(before=before)
     tx.prune_completions(before=int(before))
     return len(old)
 
 
-def drop(tx: Transaction, tasks: Sequence[tuple[int, str, str]]) -> None:
-    """Remove ended tasks, as (task_id, lane, status), with all that belongs to them."""
+def drop(tx: Transaction, tasks: Sequence[tuple[int, str, str, int | None, int | None]]) -> None:
+    """Remove ended tasks, as (task_id, lane, status, flow_id, kin), with all that belongs to them."""
     ids = [task_id for task_id, *_ in tasks]
     tagged = [(i, tag) for i in ids for tag in msgspec.json.decode(tx.tags_of(task_id=i) or b"[]")]
     tx.drop_tag(task_id=[i for i, _ in tagged], tag=[tag for _, tag in tagged])
     for what in ("payload", "output", "checkpoint", "attempts", "results", "logs", "task"):
         getattr(tx, f"drop_{what}")(task_id=ids)
-    for task_id, where, status in tasks:
+    for task_id, where, status, flow_id, _ in tasks:
         tx.moved(where, TaskStatus(status), None, [task_id])
+        tx.in_flow(flow_id, TaskStatus(status), None)
+    relatives = [task_id for task_id, _, _, flow_id, kin in tasks if flow_id is not None or kin is not None]
+    if relatives:
+        tx.drop_edges(task_id=relatives)
+        tx.drop_node(task_id=relatives)
+        _drop_flows(tx, sorted({flow_id for _, _, _, flow_id, _ in tasks if flow_id is not None}))
+
+
+def _drop_flows(tx: Transaction, touched: Sequence[int]) -> None:
+    """Forget those flows that have lost their last task."""
+    emptied = [flow_id for flow_id in touched if not tx.flow_has_tasks(flow_id=flow_id)]
+    if emptied:
+        for what in ("fan_outs", "flow_edges", "flow_nodes", "flow_counts", "flow"):
+            getattr(tx, f"drop_{what}")(flow_id=emptied)
+        for flow_id in emptied:
+            tx.forget_flow(flow_id)

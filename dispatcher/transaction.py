@@ -35,6 +35,7 @@ class Transaction:
         self.counts: Counter[tuple[str, str]] = Counter()  # change of (lane, status)
         self.arrivals: Counter[str] = Counter()  # tasks by lane that may be claimed now
         self.touched: set[str] = set()  # limit keys of which a place may have become free, or be asked for
+        self.flow_counts: Counter[tuple[int, str]] = Counter()  # change of (flow_id, live or how ended)
         self.ended: list[int] = []
         self.due_at: float | None = None  # earliest run_at of what was scheduled here
         self.work: defaultdict[str, float] = defaultdict(float)  # seconds by kind: useful, saved, lost
@@ -64,17 +65,36 @@ class Transaction:
         elif target in ENDED:
             self.ended += ids
         if limit_key is not None:
-            self._keep_place(lane, target, ids, limit_key)
+            self.keep_places(target, [(task_id, lane, limit_key) for task_id in ids])
 
-    def _keep_place(self, lane: str, target: TaskStatus | None, ids: Sequence[int], limit_key: str) -> None:
-        """Where tasks with a limit_key stand; what waits is let in at the end (limits.settle)."""
+    def keep_places(self, target: TaskStatus | None, tasks: Sequence[tuple[int, str, str]]) -> None:
+        """Where tasks with a limit_key stand, as (task_id, lane, limit_key), after a change of status.
+
+        What waits for a place is let in at the end of the operation (limits.settle).
+        """
         place = {TaskStatus.PENDING: WAITS, TaskStatus.IN_PROGRESS: TAKEN}.get(target, 0)  # type: ignore[arg-type]
         if place == WAITS:
-            self.arrivals[lane] -= len(ids)
+            self.arrivals.subtract(lane for _, lane, _ in tasks)
         if place != TAKEN:
-            self.touched.add(limit_key)
+            self.touched.update(key for _, _, key in tasks)
         if target is not None:
-            self.place(task_id=list(ids), place=place)
+            self.place(task_id=[task_id for task_id, *_ in tasks], place=place)
+
+    def in_flow(
+        self, flow_id: int | None, source: TaskStatus | None, target: TaskStatus | None, n: int = 1
+    ) -> None:
+        """Note that `n` tasks of a flow ended, live again, come or go; of no flow: nothing."""
+        if flow_id is None:
+            return
+        if source is not None:
+            self.flow_counts[flow_id, source if source in ENDED else "live"] -= n
+        if target is not None:
+            self.flow_counts[flow_id, target if target in ENDED else "live"] += n
+
+    def forget_flow(self, flow_id: int) -> None:
+        """Note nothing more about a flow that is gone."""
+        for status in ("live", "completed", "failed", "cancelled"):
+            self.flow_counts.pop((flow_id, status), None)
 
     def due(self, run_at: float) -> None:
         """Note that a task was scheduled for `run_at`."""
@@ -90,6 +110,10 @@ class Transaction:
         if changed:
             queues, types, statuses, ns = (list(column) for column in zip(*changed, strict=True))
             self.add_count(shard=self._shard, queue=queues, type=types, status=statuses, n=ns)
+        in_flows = sorted((flow_id, status, n) for (flow_id, status), n in self.flow_counts.items() if n)
+        if in_flows:
+            flow_ids, statuses, ns = (list(column) for column in zip(*in_flows, strict=True))
+            self.add_flow_count(shard=self._shard, flow_id=flow_ids, status=statuses, n=ns)
         completed = sum(n for _, _, status, n in changed if status == TaskStatus.COMPLETED and n > 0)
         if completed:
             self.add_completions(shard=self._shard, second=int(self.now), n=completed)
@@ -100,6 +124,11 @@ class Transaction:
 def rows(*columns: Iterable[Any]) -> str:
     """Columns of one length as the JSON array of arrays that set-based statements take."""
     return _encode(list(zip(*columns, strict=True))).decode()
+
+
+def encoded(values: Sequence[Any]) -> str:
+    """Ids, or rows, as the JSON array that set-based statements take."""
+    return _encode(values).decode()
 
 
 def grouped(pairs: Iterable[tuple[Key, int]]) -> dict[Key, list[int]]:

@@ -39,7 +39,7 @@ def task_view(row: tuple[Any, ...], now: float) -> TaskView:
         task_id, type, payload, status, priority, tags, attempt, failures, crashes, releases, max_retries,
         crash_limit, timeout_seconds, worker, worker_id, progress, message, result, error, created_at, run_at,
         started_at, finished_at, elapsed_seconds, resumed_seconds, queue, deadline_at, stall_seconds, unique_key,
-        limit_key,
+        limit_key, flow_id, key, _,
     ) = row  # fmt: skip
     if status == TaskStatus.IN_PROGRESS:
         elapsed_seconds = round((resumed_seconds or 0.0) + max(0.0, now - started_at), 3)
@@ -73,6 +73,8 @@ def task_view(row: tuple[Any, ...], now: float) -> TaskView:
         started_at=iso(started_at),
         finished_at=iso(finished_at),
         elapsed_seconds=elapsed_seconds,
+        flow_id=msgspec.UNSET if flow_id is None else flow_id,
+        key=msgspec.UNSET if flow_id is None else key,
     )
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 from flask import Response, request
 
 from shared import errors
+from shared.flows import FlowSubmission, ForeignFlow, from_foreign, is_foreign
 from shared.protocol import REQUEST_BYTES_MAX
 
 M = TypeVar("M")
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 _FIELD = re.compile(r"field `(.+?)`")
 _encode = msgspec.json.Encoder().encode
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_flow = msgspec.json.Decoder(FlowSubmission)
+_foreign_flow = msgspec.json.Decoder(ForeignFlow)
 
 
 def body(optional: bool = False) -> bytes:
@@ -89,3 +94,10 @@ def refusal(error: errors.BatonError) -> Response:
     if isinstance(error, errors.Unavailable):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response
+
+
+def flow(data: bytes) -> tuple[FlowSubmission, Mapping[str, str]]:
+    """A flow in either form, and in which fields the parents of its keys stood if not in `depends_on`."""
+    if is_foreign(decode(data, _fields)):
+        return from_foreign(decode(data, _foreign_flow))
+    return decode(data, _flow), {}

@@ -1,12 +1,14 @@
 """DispatcherClient: the protocol as typed calls, used by the worker, add_task.py and analysis.
 
-One client holds one connection and belongs to one thread. A call is tried again, with jittered
-pauses, while the dispatcher is away and the call is safe to repeat; submitting is repeated only
-if the request never left.
+One client belongs to one thread and holds one connection. Of several dispatchers it begins with any,
+so that they share the load, and stays with it until that one does not answer or cannot write; then it
+asks the next. A call is tried again, with jittered pauses, while the dispatcher is away and the call is
+safe to repeat; submitting is repeated only if nothing of it was stored.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
@@ -29,12 +31,13 @@ _encode = msgspec.json.Encoder().encode
 class DispatcherClient:
     """Talks to one of `urls`, sticking to the one that works.
 
-    `patience_seconds`: how long a call may keep trying while nobody answers; 0 tries once.
+    `patience_seconds`: how long a call may keep trying while nobody answers; 0 tries each URL once.
     Raises errors.Unreachable when that time is over, else the error the dispatcher named.
     """
 
     def __init__(self, urls: str | Sequence[str], patience_seconds: float = 0.0) -> None:
-        self.urls = [urls.rstrip("/")] if isinstance(urls, str) else [url.rstrip("/") for url in urls]
+        given = [urls] if isinstance(urls, str) else urls
+        self.urls = random.sample([url.rstrip("/") for url in given], len(given))  # the first is in use
         self.patience_seconds = patience_seconds
         self._session = requests.Session()
         self._answer = msgspec.json.Decoder(ExchangeAnswer)
@@ -150,6 +153,66 @@ class DispatcherClient:
         """What stands in each queue, and what is paused."""
         return self._json("GET", "/queues")
 
+    # --- flows and schedules
+
+    def submit_flow(self, flow: dict[str, Any]) -> dict[str, Any]:
+        """Submit a flow, in either form; `{"flow_id", "task_ids"}` and perhaps `"warning"`."""
+        return self._json("POST", "/flows", _encode(flow), repeatable=False)
+
+    def flow(self, flow_id: int) -> dict[str, Any]:
+        """A flow with its tasks."""
+        return self._json("GET", f"/flows/{flow_id}")
+
+    def flows(self, **query: Any) -> dict[str, Any]:
+        """A page of flows, newest first: `{"flows": [...], "next": cursor or None}`."""
+        return self._json("GET", "/flows", query=query)
+
+    def cancel_flow(self, flow_id: int) -> dict[str, Any]:
+        """Cancel what has not ended of a flow; AlreadyEnded if all has."""
+        return self._json("POST", f"/flows/{flow_id}/cancel")
+
+    def revive_flow(self, flow_id: int) -> dict[str, Any]:
+        """Give what failed or was cancelled in a flow a second life; Conflict if nothing was."""
+        return self._json("POST", f"/flows/{flow_id}/revive")
+
+    def add_schedule(self, schedule: dict[str, Any]) -> dict[str, Any]:
+        """Add a schedule; answers it with its `next_runs`. Conflict if the name is taken."""
+        return self._json("POST", "/schedules", _encode(schedule), repeatable=False)
+
+    def schedule(self, name: str) -> dict[str, Any]:
+        """One schedule."""
+        return self._json("GET", f"/schedules/{name}")
+
+    def schedules(self, **query: Any) -> dict[str, Any]:
+        """A page of schedules, by name: `{"schedules": [...], "next": cursor or None}`."""
+        return self._json("GET", "/schedules", query=query)
+
+    def change_schedule(self, name: str, **change: Any) -> dict[str, Any]:
+        """Replace what is given of a schedule."""
+        return self._json("PATCH", f"/schedules/{name}", _encode(change))
+
+    def remove_schedule(self, name: str) -> dict[str, Any]:
+        """Forget a schedule; what it has submitted stays."""
+        return self._json("DELETE", f"/schedules/{name}", repeatable=False)
+
+    def pause_schedule(self, name: str) -> dict[str, Any]:
+        """Let it fire no more until it is resumed."""
+        return self._json("POST", f"/schedules/{name}/pause")
+
+    def resume_schedule(self, name: str) -> dict[str, Any]:
+        """Let it go on with its next slot."""
+        return self._json("POST", f"/schedules/{name}/resume")
+
+    def run_schedule(self, name: str) -> dict[str, Any]:
+        """Submit at once what it would submit; `{"task_id"}` or `{"flow_id"}`."""
+        return self._json("POST", f"/schedules/{name}/run", repeatable=False)
+
+    def schedule_history(self, name: str, **query: Any) -> dict[str, Any]:
+        """What became of its slots, newest first: `{"history": [...], "next": cursor or None}`."""
+        return self._json("GET", f"/schedules/{name}/history", query=query)
+
+    # --- workers and the whole
+
     def workers(self) -> list[dict[str, Any]]:
         """The workers, alive ones first."""
         workers: list[dict[str, Any]] = self._json("GET", "/workers")["workers"]
@@ -210,13 +273,11 @@ class DispatcherClient:
             try:
                 return self._once(method, path, body, wait_seconds, key)
             except errors.Unavailable as error:
-                sent = not isinstance(error, errors.Unreachable) or error.details.get("sent", True)
-                stored_nothing = isinstance(error, errors.DatabaseUnavailable | errors.Busy) or not sent
-                if isinstance(error, errors.Unreachable):
-                    self.urls.append(self.urls.pop(0))  # another dispatcher, if there is one
+                self.urls.append(self.urls.pop(0))  # another dispatcher, if there is one
                 tries += 1
                 pause = RECONNECT.delay_seconds(tries)
-                if not (repeatable or stored_nothing) or time.monotonic() + pause >= give_up_at:
+                is_over = tries >= len(self.urls) and time.monotonic() + pause >= give_up_at
+                if is_over or not (repeatable or _stored_nothing(error)):
                     raise
             time.sleep(pause)
 
@@ -253,6 +314,13 @@ class DispatcherClient:
         if body is not None:
             request.headers["Content-Length"] = str(len(body))
         return request
+
+
+def _stored_nothing(error: errors.Unavailable) -> bool:
+    if isinstance(error, errors.Unreachable):
+        return not error.details.get("sent", True)
+    known = isinstance(error, errors.DatabaseUnavailable | errors.Busy)
+    return known and not isinstance(error, errors.Unconfirmed)
 
 
 def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:

@@ -69,7 +69,20 @@ def _arrow(
 
 
 TRANSITIONS: Final[tuple[Transition, ...]] = (
-    _arrow("submit", {None}, {_S.PENDING, _S.SCHEDULED}, "client", "scheduled if run_at is ahead"),
+    _arrow(
+        "submit",
+        {None},
+        {_S.BLOCKED, _S.PENDING, _S.SCHEDULED},
+        "client",
+        "blocked if a parent has not ended, else scheduled if run_at is ahead",
+    ),
+    _arrow(
+        "unblock",
+        {_S.BLOCKED},
+        {_S.PENDING, _S.SCHEDULED},
+        "dispatcher",
+        "the last parent has ended; scheduled if run_at is ahead",
+    ),
     _arrow("promote", {_S.SCHEDULED}, {_S.PENDING}, "dispatcher", "run_at has come"),
     _arrow("claim", {_S.PENDING}, {_S.IN_PROGRESS}, "worker", "best eligible: priority, then task_id"),
     _arrow("renew", {_S.IN_PROGRESS}, {_S.IN_PROGRESS}, "worker", _FENCE),
@@ -105,8 +118,20 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
         "its heartbeat names the grant that was reclaimed, and nobody has claimed the task since",
     ),
     _arrow("expire", {_S.SCHEDULED, _S.PENDING}, {_S.FAILED}, "dispatcher", "its deadline has passed"),
-    _arrow("cancel", set(LIVE), {_S.CANCELLED}, "client", "the task has not ended"),
-    _arrow("revive", {_S.FAILED, _S.CANCELLED}, {_S.PENDING}, "client", "the task failed or was cancelled"),
+    _arrow(
+        "cancel",
+        set(LIVE),
+        {_S.CANCELLED},
+        "client",
+        "the task has not ended; the dispatcher itself cancels what a parent's end keeps from running",
+    ),
+    _arrow(
+        "revive",
+        {_S.FAILED, _S.CANCELLED},
+        {_S.BLOCKED, _S.PENDING},
+        "client",
+        "the task failed or was cancelled; blocked if a parent has not ended",
+    ),
 )
 
 VERBS: Final = tuple(transition.verb for transition in TRANSITIONS)

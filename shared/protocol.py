@@ -42,6 +42,8 @@ Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NO_NUL)]
 Key = Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern=_NO_NUL)]
 Status = Literal["blocked", "scheduled", "pending", "in-progress", "completed", "failed", "cancelled"]
 DEFAULT_QUEUE: Final = "default"
+PARENTS_MAX: Final = 10_000  # of one task
+RunIf = Literal["all_completed", "all_finished"]  # which ends of its parents let a task start
 
 
 # --- the worker's side: POST /exchange and the calls that are parts of it
@@ -245,7 +247,10 @@ class ExchangeAnswer(Struct):
 
 
 class Submission(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A task as its submitter describes it; None means the default."""
+    """A task as its submitter describes it; None means the default.
+
+    `depends_on`: ids of tasks that must end first. `profile` has been filled in before (profiles.py).
+    """
 
     type: TypeName
     payload: Raw = EMPTY_OBJECT
@@ -262,6 +267,9 @@ class Submission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     stall_seconds: Annotated[float, Meta(gt=0, le=1e7)] | None = None
     unique_key: Key | None = None
     limit_key: Key | None = None
+    depends_on: Annotated[list[Natural], Meta(max_length=PARENTS_MAX)] = []
+    run_if: RunIf = "all_completed"
+    profile: str | None = None
 
 
 class Later(Struct, forbid_unknown_fields=True):
@@ -340,6 +348,9 @@ class TaskView(Struct):
     started_at: str | None
     finished_at: str | None
     elapsed_seconds: float | None
+    flow_id: int | UnsetType = UNSET  # these three only of a task with relatives
+    key: str | UnsetType = UNSET
+    depends_on: list[int] | UnsetType = UNSET
 
 
 class AttemptView(Struct, omit_defaults=True):

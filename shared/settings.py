@@ -50,7 +50,8 @@ class Settings:
         "", "empty: sqlite:///<DATA_DIR>/baton.db; or postgresql://user:password@host/name"
     )
     database_features: str = _setting(
-        "notify,prepare", "what may be asked of a PostgreSQL server; leave out what a pooler or a likeness lacks"
+        "notify,prepare",
+        "what a PostgreSQL server may be asked; leave out what a pooler or a likeness lacks, or none",
     )
     dispatcher_processes: Count = _setting(1, "dispatchers on this host that share the port (PostgreSQL only)")
     durability: Literal["full", "normal"] = _setting(
@@ -69,6 +70,7 @@ class Settings:
     unknown_types: Literal["accept", "refuse"] = _setting(
         "accept", "a task type no worker has announced: accept with a warning, or refuse"
     )
+    profiles_file: str = _setting("", "named sets of submit options; empty: profiles.toml, if there is one")
     worker_slots: Annotated[str, Meta(pattern=r"^(auto|[1-9][0-9]{0,3})$")] = _setting(
         "1", "tasks a worker computes at once; auto: one per core"
     )
@@ -90,6 +92,11 @@ class Settings:
         return ROOT / self.data_dir
 
     @property
+    def profiles_path(self) -> Path:
+        """The file of profiles, absolute."""
+        return ROOT / (self.profiles_file or "profiles.toml")
+
+    @property
     def database_address(self) -> str:
         """The database's URL, always set."""
         return self.database_url or f"sqlite:///{self.data_path / 'baton.db'}"
@@ -97,12 +104,13 @@ class Settings:
     @property
     def database_name(self) -> str:
         """The database for people and logs, without a password."""
-        return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", self.database_address).removeprefix("sqlite:///")
+        address = re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", self.database_address)
+        return re.sub(r"[?&]password=[^&]*", "", address).removeprefix("sqlite:///")
 
     @property
     def features(self) -> frozenset[str]:
         """DATABASE_FEATURES, apart."""
-        return frozenset(word.strip() for word in self.database_features.split(",") if word.strip())
+        return frozenset(word.strip() for word in self.database_features.split(",")) - {"", "none"}
 
     @property
     def dispatcher_urls(self) -> list[str]:
@@ -206,7 +214,7 @@ def _contradictions(settings: Settings) -> list[str]:
     unknown = settings.features - FEATURES
     if unknown:
         problems.append(
-            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {' and '.join(sorted(FEATURES))}"
+            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {' and '.join(sorted(FEATURES))}, or none"
         )
     if settings.dispatcher_processes > 1 and settings.database_address.startswith("sqlite:///"):
         problems.append(

@@ -71,7 +71,7 @@ def running(
 
 @contextlib.contextmanager
 def _redis(folder: Path, program: str) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     log = folder / "redis.log"
     with running([program, *options, "--dir", str(folder)], log) as redis:
@@ -82,27 +82,51 @@ def _redis(folder: Path, program: str) -> Iterator[str]:
 @contextlib.contextmanager
 def postgresql(folder: Path, install: Path, *settings: str, port: int = 0) -> Iterator[str]:
     """PostgreSQL in `folder`, from the wheel at `install`; `settings` as name=value. Gives its URL."""
-    port = port or _free_port()
-    data, log, user = folder / "data", folder / "postgresql.log", None
-    data.mkdir(mode=0o700)
-    if os.geteuid() == 0:  # NOBODY can hardly read a venv under /root, so it gets a copy
-        user = NOBODY
-        install = _copied(install, folder / "install")
-        for path in (folder.parent, folder):
-            path.chmod(0o711)
-        shutil.chown(data, NOBODY)
-    programs = install / "bin"
-    initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-    with running([*initdb, "--locale", "C", "--no-sync"], log, user=user) as making:
-        if making.wait(START_SECONDS) != 0:
-            raise NotMeasured(f"initdb failed: {last_line(log)}")
-    options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-c", "unix_socket_directories="]
-    options += [part for setting in settings for part in ("-c", setting)]
-    # SIGINT: its fast stop, which does not wait for clients
-    with running([str(programs / "postgres"), *options], log, stop=signal.SIGINT, user=user) as postgres:
-        ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-        _await(postgres, log, lambda: subprocess.run(ready).returncode == 0)
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    made = PostgreSQLFolder(folder, install)
+    with made.serving(port or free_port(), *settings) as (url, _):
+        yield url
+
+
+class PostgreSQLFolder:
+    """A new data folder of PostgreSQL in `folder`, which may be served, and after that again."""
+
+    def __init__(self, folder: Path, install: Path) -> None:
+        self._data, self._log = folder / "data", folder / "postgresql.log"
+        self._user: str | None = None
+        self._data.mkdir(mode=0o700)
+        if os.geteuid() == 0:  # NOBODY can hardly read a venv under /root, so it gets a copy
+            self._user = NOBODY
+            install = _copied(install, folder / "install")
+            for path in (folder.parent, folder):
+                path.chmod(0o711)
+            shutil.chown(self._data, NOBODY)
+        self._programs = install / "bin"
+        initdb = [
+            str(self._programs / "initdb"),
+            "-D",
+            str(self._data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+        ]
+        with running([*initdb, "--locale", "C", "--no-sync"], self._log, user=self._user) as making:
+            if making.wait(START_SECONDS) != 0:
+                raise NotMeasured(f"initdb failed: {last_line(self._log)}")
+
+    @contextlib.contextmanager
+    def serving(self, port: int, *settings: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+        """The server on this port; gives its URL and its process."""
+        options = ["-D", str(self._data), "-p", str(port), "-h", "127.0.0.1", "-c", "unix_socket_directories="]
+        options += [part for setting in settings for part in ("-c", setting)]
+        # SIGINT: its fast stop, which does not wait for clients
+        command = [str(self._programs / "postgres"), *options]
+        with running(command, self._log, stop=signal.SIGINT, user=self._user) as process:
+            ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+            _await(process, self._log, lambda: subprocess.run(ready).returncode == 0)
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres", process
 
 
 def _copied(install: Path, target: Path) -> Path:
@@ -148,7 +172,8 @@ def _end(process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
     process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

@@ -13,6 +13,8 @@ from dispatcher.records import Records
 from shared import errors
 from shared.protocol import Nothing
 
+PROBE_SECONDS = 3.0  # a write takes milliseconds; who watches us should not wait longer for the bad news
+
 
 def blueprint(ledger: Ledger, records: Records, monitor: Monitor) -> Blueprint:
     """The routes /stats, /health and /ready."""
@@ -35,7 +37,7 @@ def blueprint(ledger: Ledger, records: Records, monitor: Monitor) -> Blueprint:
         wire.query(Nothing)
         health: dict[str, Any]
         try:
-            ledger.database.write(lambda tx: None)
+            ledger.database.probe(PROBE_SECONDS)
             database, health = "ok", records.health()
         except errors.Unavailable as error:
             database, health = error.message, {}

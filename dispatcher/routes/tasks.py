@@ -34,13 +34,13 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     @routes.post("/submit-task")
     def submit_task() -> Response:
         wire.query(Nothing)
-        data = wire.body()
+        data = ledger.profiles.fill(wire.body())
         return _submit(ledger, data, [wire.decode(data, _submission)])
 
     @routes.post("/tasks")
     def submit_tasks() -> Response:
         wire.query(Nothing)
-        data = wire.body()
+        data = ledger.profiles.fill(wire.body())
         if data.startswith(b'{"tasks"') or "tasks" in wire.decode(data, _fields):
             return _submit(ledger, data, wire.decode(data, _batch).tasks, batch=True)
         return _submit(ledger, data, [wire.decode(data, _submission)])

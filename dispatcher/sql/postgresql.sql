@@ -47,21 +47,25 @@ INSERT INTO baton_schema (number) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM baton
 -- name: schema_set!
 UPDATE baton_schema SET number = :number;
 
+-- name: copy_unfinished$
+SELECT to_regclass('unfinished_copy') IS NOT NULL;
+
 -- name: fresh_task_ids
 SELECT id, id FROM (SELECT nextval(pg_get_serial_sequence('tasks', 'task_id')) AS id
                       FROM generate_series(1, :n)) fresh ORDER BY id;
 
 -- name: submit!
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
-                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue)
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
 SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), :now,
        CAST(value ->> 4 AS DOUBLE PRECISION), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
-       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9, value ->> 10
+       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9, value ->> 10,
+       CAST(value ->> 11 AS BIGINT), CAST(value ->> 12 AS BIGINT)
   FROM json_array_elements(CAST(:rows AS json));
 
 -- name: claimable
 SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
-       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds
+       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
  WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
  ORDER BY t.priority DESC, t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
@@ -89,7 +93,7 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND (tasks.status || '') = 'in-progress'
 RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
-          tasks.checkpoint_seq, tasks.limit_key;
+          tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
 
 -- name: record_completed!
 INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
@@ -128,9 +132,14 @@ SELECT kind, name, max_running, max_starts, per_seconds FROM limits
  ORDER BY kind, name FOR UPDATE;
 
 -- name: droppable
-SELECT task_id, queue || '/' || type, status FROM tasks
- WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
-   AND finished_at IS NOT NULL ORDER BY task_id FOR UPDATE SKIP LOCKED;
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
+ WHERE t.task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
+   AND t.finished_at IS NOT NULL
+   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
+   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
+                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+ ORDER BY t.task_id FOR UPDATE OF t SKIP LOCKED;
 
 -- name: present_term$
 SELECT term FROM leader WHERE one = 1 FOR SHARE;
@@ -140,3 +149,54 @@ SELECT (SELECT CAST(COALESCE(MAX(extract(epoch FROM clock_timestamp() - xact_sta
           FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()),
        (SELECT CAST(COALESCE(SUM(n_dead_tup), 0) AS BIGINT) FROM pg_stat_user_tables
          WHERE schemaname = current_schema());
+
+-- name: add_nodes!
+INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, status, counted)
+SELECT CAST(value ->> 0 AS BIGINT), :flow_id, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), value ->> 4,
+       CAST(value ->> 5 AS BIGINT), value ->> 6, CAST(value ->> 7 AS BIGINT)
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: add_edges!
+INSERT INTO edges (child_id, parent_id, key, position)
+SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, CAST(value ->> 3 AS BIGINT)
+  FROM json_array_elements(CAST(:rows AS json));
+
+-- name: count_down
+UPDATE nodes SET waiting = nodes.waiting - r.n
+  FROM (SELECT e.child_id, COUNT(*) AS n
+          FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.parent_id = CAST(i.value AS BIGINT)
+         GROUP BY e.child_id) r
+ WHERE nodes.node_id = r.child_id AND nodes.waiting > 0
+RETURNING nodes.node_id, nodes.waiting, nodes.kind;
+
+-- name: unblock
+UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
+       run_at = CASE WHEN run_at > :now THEN run_at END
+ WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+   AND status = 'blocked'
+RETURNING queue || '/' || type, task_id, run_at, limit_key;
+
+-- name: sweep
+UPDATE nodes SET waiting = 0, status = CASE WHEN kind = 'task' THEN NULL ELSE 'cancelled' END
+ WHERE node_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+   AND waiting > 0
+RETURNING node_id, kind;
+
+-- name: cancel_blocked
+UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
+ WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+   AND status = 'blocked'
+RETURNING task_id, queue || '/' || type, attempt, flow_id, kin, limit_key;
+
+-- name: parents
+SELECT e.child_id, e.key, e.parent_id, t.status, r.result, r.error
+  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT)
+  LEFT JOIN tasks t ON t.task_id = e.parent_id LEFT JOIN task_results r ON r.task_id = e.parent_id
+ ORDER BY e.child_id, e.position;
+
+-- name: parents_sizes
+SELECT e.child_id, CAST(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)) AS BIGINT),
+       MIN(e.parent_id)
+  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT)
+  LEFT JOIN task_results r ON r.task_id = e.parent_id
+ GROUP BY e.child_id;

@@ -12,12 +12,13 @@
 UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq - :n + 1, seq;
 
 -- name: submit!
--- New tasks, pending or scheduled. :rows of (task_id, type, status, priority, run_at, max_retries,
--- crash_limit, timeout_seconds, backoff, tags, queue).
+-- New tasks, blocked, scheduled or pending. :rows of (task_id, type, status, priority, run_at, max_retries,
+-- crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin).
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
-                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue)
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, :now, value ->> 4,
-       value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10
+       value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10,
+       value ->> 11, value ->> 12
   FROM json_each(:rows);
 
 -- name: restrict*!
@@ -73,7 +74,7 @@ SELECT NULL WHERE EXISTS (SELECT 1 FROM pauses) OR EXISTS (SELECT 1 FROM limits 
 -- name: claimable
 -- The best pending tasks of a lane, in the order in which they must be claimed.
 SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
-       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds
+       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
  WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
  ORDER BY t.priority DESC, t.task_id LIMIT :n;
@@ -113,6 +114,10 @@ SELECT kind, name FROM pauses ORDER BY kind, name;
 -- Limits of queues and types, kept from others until this transaction ends.
 SELECT kind, name, max_running, max_starts, per_seconds FROM limits
  WHERE kind IN ('queue', 'type') ORDER BY kind, name;
+
+-- name: limited_lanes
+-- Which queues and types have a limit, for those who only look.
+SELECT kind, name FROM limits WHERE kind IN ('queue', 'type') ORDER BY kind, name;
 
 -- name: key_limits
 -- Limits of keys (:names a JSON array), kept from others until this transaction ends.
@@ -311,7 +316,7 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND tasks.status = 'in-progress'
 RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
-          tasks.checkpoint_seq, tasks.limit_key;
+          tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
 
 -- name: record_completed!
 -- History of tasks just completed; :rows as for complete, the winners only.
@@ -329,7 +334,8 @@ SELECT value ->> 0, value ->> 1, CAST(value ->> 5 AS BLOB) FROM json_each(:rows)
 -- name: held^
 -- Fenced: what must be known to decide how an attempt ends.
 SELECT task_id, attempt, lease_id, queue || '/' || type, worker_key, started_at, failures, crashes, releases, alone, running,
-       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds, limit_key
+       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds, limit_key,
+       flow_id, kin
   FROM tasks
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
 
@@ -425,9 +431,14 @@ DELETE FROM task_payloads WHERE task_id = :task_id;
 DELETE FROM task_outputs WHERE task_id = :task_id;
 
 -- name: prunable
--- Tasks that ended before :before, oldest first.
-SELECT task_id, queue || '/' || type, status FROM tasks
- WHERE finished_at IS NOT NULL AND finished_at < :before ORDER BY finished_at LIMIT :n;
+-- Tasks that ended before :before, oldest first; none whose flow or whose child still lives.
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
+ WHERE t.finished_at IS NOT NULL AND t.finished_at < :before
+   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
+   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
+                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+ ORDER BY t.finished_at LIMIT :n;
 
 -- name: drop_task*!
 DELETE FROM tasks WHERE task_id = :task_id;
@@ -446,6 +457,10 @@ DELETE FROM task_tags WHERE tag = :tag AND task_id = :task_id;
 
 -- name: prune_completions!
 DELETE FROM completions WHERE second < :before;
+
+-- name: copy_unfinished$
+-- Has a copy into this database begun and not come to its end?
+SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'unfinished_copy');
 
 -- name: something_old$
 -- Is there anything that prune would remove?
@@ -514,9 +529,14 @@ RETURNING worker_key;
 DELETE FROM workers WHERE worker_key = :worker_key AND state IN ('dead', 'stopped') RETURNING worker_key;
 
 -- name: droppable
--- Of these tasks (:task_ids a JSON array) those that have ended.
-SELECT task_id, queue || '/' || type, status FROM tasks
- WHERE task_id IN (SELECT value FROM json_each(:task_ids)) AND finished_at IS NOT NULL ORDER BY task_id;
+-- Of these tasks (:task_ids a JSON array) those that have ended and that nobody needs, as for prunable.
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
+ WHERE t.task_id IN (SELECT value FROM json_each(:task_ids)) AND t.finished_at IS NOT NULL
+   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
+   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
+                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+ ORDER BY t.task_id;
 
 -- name: ended_ids
 -- Ended tasks after an id, as a filter wants them: found by readers, decided on again by the writer.
@@ -593,14 +613,323 @@ UPDATE leader SET holder = '' WHERE one = 1 AND term = :term;
 -- The term in force, which cannot change before this transaction ends.
 SELECT term FROM leader WHERE one = 1;
 
+-- ---------------------------------------------------------------- relatives: flows and depends_on
+
+-- name: add_flow$
+INSERT INTO flows (name, created_at) VALUES (:name, :now) RETURNING flow_id;
+
+-- name: add_nodes!
+-- :rows of (node_id, kind, key, position, run_if, waiting, status, counted).
+INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, status, counted)
+SELECT value ->> 0, :flow_id, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+       value ->> 7
+  FROM json_each(:rows);
+
+-- name: add_edges!
+-- :rows of (child_id, parent_id, key, position).
+INSERT INTO edges (child_id, parent_id, key, position)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:rows);
+
+-- name: add_fan_out!
+INSERT INTO fan_outs (fork_id, join_id, source_id, run_at, deadline_at, task)
+VALUES (:fork_id, :join_id, :source_id, :run_at, :deadline_at, :task);
+
+-- name: add_flow_count*!
+INSERT INTO flow_counts (flow_id, status, shard, n) VALUES (:flow_id, :status, :shard, :n)
+ON CONFLICT (flow_id, status, shard) DO UPDATE SET n = flow_counts.n + excluded.n;
+
+-- name: mark_parent$
+-- A task that is there gets a child. Its row is ours now: it cannot end before the edge is stored.
+UPDATE tasks SET kin = COALESCE(kin, 0) | 2 WHERE task_id = :task_id RETURNING status;
+
+-- name: relatives^
+-- What is asked only when a task ends or lives again in an uncommon way.
+SELECT flow_id, kin FROM tasks WHERE task_id = :task_id AND (flow_id IS NOT NULL OR kin IS NOT NULL);
+
+-- name: count_down
+-- Parents have ended: each child that is blocked waits for fewer. :node_ids a JSON array, as below.
+UPDATE nodes SET waiting = nodes.waiting - ended.n
+  FROM (SELECT e.child_id, COUNT(*) AS n FROM json_each(:node_ids) i JOIN edges e ON e.parent_id = i.value
+         GROUP BY e.child_id) ended
+ WHERE nodes.node_id = ended.child_id AND nodes.waiting > 0
+RETURNING nodes.node_id, nodes.waiting, nodes.kind;
+
+-- name: count_up*!
+-- A parent lives again: each child that is still blocked waits for one more.
+UPDATE nodes SET waiting = waiting + 1
+ WHERE waiting > 0 AND node_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id);
+
+-- name: unblock
+-- The last parent of each task has ended: it may run, or wait for its time.
+UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
+       run_at = CASE WHEN run_at > :now THEN run_at END
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
+RETURNING queue || '/' || type, task_id, run_at, limit_key;
+
+-- name: descendants
+-- What must not run because a parent did not complete. A join is passed through: it ends with its parts.
+WITH RECURSIVE doomed (node_id) AS (
+    SELECT e.child_id FROM edges e JOIN nodes n ON n.node_id = e.child_id
+     WHERE e.parent_id = :node_id AND n.waiting > 0 AND (n.kind = 'join' OR n.run_if = 'all_completed')
+    UNION
+    SELECT e.child_id FROM doomed d JOIN edges e ON e.parent_id = d.node_id JOIN nodes n ON n.node_id = e.child_id
+     WHERE n.waiting > 0 AND (n.kind = 'join' OR n.run_if = 'all_completed'))
+SELECT d.node_id FROM doomed d JOIN nodes n ON n.node_id = d.node_id WHERE n.kind <> 'join';
+
+-- name: sweep
+-- Blocked nodes wait no more: they will not run.
+UPDATE nodes SET waiting = 0, status = CASE WHEN kind = 'task' THEN NULL ELSE 'cancelled' END
+ WHERE node_id IN (SELECT value FROM json_each(:node_ids)) AND waiting > 0
+RETURNING node_id, kind;
+
+-- name: cancel_blocked
+UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
+RETURNING task_id, queue || '/' || type, attempt, flow_id, kin, limit_key;
+
+-- name: end_node!
+-- A fork or a join ends.
+UPDATE nodes SET waiting = 0, status = :status, error = :error WHERE node_id = :node_id;
+
+-- name: node^
+SELECT flow_id, kind, key, position, counted, status, error FROM nodes WHERE node_id = :node_id;
+
+-- name: parts_ended^
+-- One that failed, and one that was cancelled, of what a join has waited for.
+SELECT MIN(CASE WHEN COALESCE(t.status, n.status) = 'failed' THEN e.parent_id END),
+       MIN(CASE WHEN COALESCE(t.status, n.status) = 'cancelled' THEN e.parent_id END)
+  FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
+  LEFT JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
+ WHERE e.child_id = :node_id;
+
+-- name: fan_out^
+SELECT join_id, source_id, run_at, deadline_at, task FROM fan_outs WHERE fork_id = :fork_id;
+
+-- name: result_of$
+SELECT result FROM task_results WHERE task_id = :task_id;
+
+-- name: widen!
+-- The join of a fan-out learns how many parts there are.
+UPDATE nodes SET waiting = waiting + :n, counted = 0 WHERE node_id = :node_id;
+
+-- name: parents
+-- What children see of their parents, in their order.
+SELECT e.child_id, e.key, e.parent_id, t.status, r.result, r.error
+  FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value
+  LEFT JOIN tasks t ON t.task_id = e.parent_id LEFT JOIN task_results r ON r.task_id = e.parent_id
+ ORDER BY e.child_id, e.position;
+
+-- name: parents_sizes
+-- About how many bytes that is, and whether there is a fork or a join among them.
+SELECT e.child_id, SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), MIN(e.parent_id)
+  FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value
+  LEFT JOIN task_results r ON r.task_id = e.parent_id
+ GROUP BY e.child_id;
+
+-- name: parents_bytes$
+-- The same of one child, through forks and joins.
+WITH RECURSIVE up (node_id) AS (
+    SELECT parent_id FROM edges WHERE child_id = :child_id
+    UNION
+    SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
+SELECT CAST(COALESCE(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), 0) AS BIGINT)
+  FROM up u LEFT JOIN task_results r ON r.task_id = u.node_id;
+
+-- name: forks_and_joins_above
+SELECT parent_id FROM edges WHERE child_id = :child_id AND parent_id < 0;
+
+-- name: parent_ids
+-- The tasks that a task depends on, through forks and joins.
+WITH RECURSIVE up (node_id) AS (
+    SELECT parent_id FROM edges WHERE child_id = :child_id
+    UNION
+    SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
+SELECT node_id FROM up WHERE node_id > 0 ORDER BY node_id;
+
+-- name: live_parents$
+SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
+  LEFT JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
+ WHERE e.child_id = :child_id AND COALESCE(t.status, n.status) NOT IN ('completed', 'failed', 'cancelled');
+
+-- name: block!
+-- A revived task has a parent that has not ended.
+UPDATE tasks SET status = 'blocked' WHERE task_id = :task_id AND status = 'pending';
+
+-- name: hold_back!
+UPDATE nodes SET waiting = :waiting WHERE node_id = :node_id;
+
+-- name: flow^
+SELECT flow_id, name, created_at FROM flows WHERE flow_id = :flow_id;
+
+-- name: flow_page
+-- Newest first.
+SELECT flow_id, name, created_at FROM flows WHERE flow_id < :after ORDER BY flow_id DESC LIMIT :n;
+
+-- name: flow_counted
+SELECT status, CAST(SUM(n) AS BIGINT) FROM flow_counts WHERE flow_id = :flow_id GROUP BY status;
+
+-- name: flow_nodes
+-- Its tasks, and the fan-outs that have no parts.
+SELECT n.node_id, n.key, COALESCE(t.status, n.status), n.error
+  FROM nodes n LEFT JOIN tasks t ON t.task_id = n.node_id
+ WHERE n.flow_id = :flow_id AND n.counted = 1 ORDER BY n.position, n.node_id;
+
+-- name: flow_edges
+-- Who depends on whom, by key; what stands between a fan-out and its own parts is left out.
+SELECT e.child_id, e.key FROM nodes n JOIN edges e ON e.child_id = n.node_id
+ WHERE n.flow_id = :flow_id AND n.kind <> 'join' AND e.key <> '' ORDER BY e.child_id, e.position;
+
+-- name: flow_forks
+-- For each part, and each fan-out without parts, its fork.
+SELECT e.child_id, e.parent_id FROM nodes n JOIN edges e ON e.child_id = n.node_id
+  JOIN nodes f ON f.node_id = e.parent_id AND f.kind = 'fork'
+ WHERE n.flow_id = :flow_id AND n.counted = 1;
+
+-- name: flow_tasks
+-- Those that are live, or (:ended = 1) those that ended without a result.
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.attempt, t.lease_id, t.kin, t.limit_key, t.unique_key
+  FROM nodes n JOIN tasks t ON t.task_id = n.node_id
+ WHERE n.flow_id = :flow_id AND ((:ended = 0 AND t.status IN ('blocked', 'scheduled', 'pending', 'in-progress'))
+                                 OR (:ended = 1 AND t.status IN ('failed', 'cancelled')))
+ ORDER BY t.task_id;
+
+-- name: flow_forks_and_joins
+SELECT node_id, status, counted FROM nodes WHERE flow_id = :flow_id AND kind <> 'task';
+
+-- name: sweep_flow!
+-- Nobody in the flow waits any more.
+UPDATE nodes SET waiting = 0, status = CASE WHEN kind <> 'task' AND status = 'blocked' THEN 'cancelled' ELSE status END
+ WHERE flow_id = :flow_id;
+
+-- name: reopen_flow!
+-- Forks and joins of a flow that did not complete wait again.
+UPDATE nodes SET status = 'blocked', error = NULL WHERE flow_id = :flow_id AND status IN ('failed', 'cancelled');
+
+-- name: recount_flow!
+-- How many live parents each blocked node of the flow has.
+UPDATE nodes SET waiting = (
+        SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
+          LEFT JOIN nodes p ON p.node_id = e.parent_id AND p.kind <> 'task'
+         WHERE e.child_id = nodes.node_id AND COALESCE(t.status, p.status) NOT IN ('completed', 'failed', 'cancelled'))
+ WHERE flow_id = :flow_id
+   AND COALESCE(status, (SELECT t.status FROM tasks t WHERE t.task_id = nodes.node_id)) = 'blocked';
+
+-- name: ready_in_flow
+-- Blocked nodes that wait for nobody.
+SELECT n.node_id, n.kind FROM nodes n LEFT JOIN tasks t ON t.task_id = n.node_id
+ WHERE n.flow_id = :flow_id AND n.waiting = 0 AND COALESCE(n.status, t.status) = 'blocked' ORDER BY n.node_id;
+
+-- name: drop_node*!
+DELETE FROM nodes WHERE node_id = :task_id;
+
+-- name: drop_edges*!
+DELETE FROM edges WHERE child_id = :task_id OR parent_id = :task_id;
+
+-- name: flow_has_tasks$
+SELECT EXISTS (SELECT 1 FROM nodes WHERE flow_id = :flow_id AND kind = 'task');
+
+-- name: drop_fan_outs*!
+DELETE FROM fan_outs WHERE fork_id IN (SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork');
+
+-- name: drop_flow_edges*!
+DELETE FROM edges WHERE child_id IN (SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind <> 'task');
+
+-- name: drop_flow_nodes*!
+DELETE FROM nodes WHERE flow_id = :flow_id;
+
+-- name: drop_flow_counts*!
+DELETE FROM flow_counts WHERE flow_id = :flow_id;
+
+-- name: drop_flow*!
+DELETE FROM flows WHERE flow_id = :flow_id;
+
+-- ---------------------------------------------------------------- schedules
+
+-- name: add_schedule$
+-- NULL: the name is taken.
+INSERT INTO schedules (name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+                       created_at)
+VALUES (:name, :cron, :every_seconds, :timezone, :anchor, :kind, :body, :missed, :overlap, 0, :next_at, :now)
+ON CONFLICT (name) DO NOTHING RETURNING schedule_id;
+
+-- name: schedule^
+SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+       created_at, last_task_id, last_flow_id
+  FROM schedules WHERE name = :name;
+
+-- name: schedule_page
+SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+       created_at, last_task_id, last_flow_id
+  FROM schedules WHERE name > :after ORDER BY name LIMIT :n;
+
+-- name: due_schedules
+SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+       created_at, last_task_id, last_flow_id
+  FROM schedules WHERE paused = 0 AND next_at <= :now ORDER BY next_at LIMIT :n;
+
+-- name: waiting_schedules
+SELECT schedule_id, cron, every_seconds, timezone, anchor, next_at FROM schedules WHERE paused = 0;
+
+-- name: next_slot$
+SELECT MIN(next_at) FROM schedules WHERE paused = 0;
+
+-- name: change_schedule!
+UPDATE schedules SET cron = :cron, every_seconds = :every_seconds, timezone = :timezone, anchor = :anchor,
+       kind = :kind, body = :body, missed = :missed, overlap = :overlap, paused = :paused, next_at = :next_at
+ WHERE schedule_id = :schedule_id;
+
+-- name: schedule_now^
+-- What may have changed since a schedule was found due.
+SELECT next_at, paused, last_task_id, last_flow_id FROM schedules WHERE schedule_id = :schedule_id;
+
+-- name: advance_schedule!
+UPDATE schedules SET next_at = :next_at WHERE schedule_id = :schedule_id;
+
+-- name: note_last!
+-- What the schedule has submitted last, for the rule about overlaps.
+UPDATE schedules SET last_task_id = :task_id, last_flow_id = :flow_id WHERE schedule_id = :schedule_id;
+
+-- name: take_slot$
+-- The one place where a slot is decided: NULL if it has fired before, whoever did it.
+INSERT INTO schedule_slots (schedule_id, slot_at, by_hand, fired_at, outcome)
+VALUES (:schedule_id, :slot_at, 0, :now, 'fired') ON CONFLICT (schedule_id, slot_at, by_hand) DO NOTHING
+RETURNING schedule_id;
+
+-- name: take_turn$
+-- A firing by hand is beside the timetable: it takes no slot away.
+INSERT INTO schedule_slots (schedule_id, slot_at, by_hand, fired_at, outcome)
+SELECT :schedule_id, :now, 1 + COALESCE(MAX(by_hand), 0), :now, 'fired'
+  FROM schedule_slots WHERE schedule_id = :schedule_id AND slot_at = :now
+RETURNING by_hand;
+
+-- name: note_slot!
+UPDATE schedule_slots SET outcome = :outcome, task_id = :task_id, flow_id = :flow_id, message = :message
+ WHERE schedule_id = :schedule_id AND slot_at = :slot_at AND by_hand = :by_hand;
+
+-- name: slot_page
+-- Newest first.
+SELECT slot_at, by_hand, fired_at, outcome, task_id, flow_id, message FROM schedule_slots
+ WHERE schedule_id = :schedule_id AND slot_at < :before ORDER BY slot_at DESC, by_hand DESC LIMIT :n;
+
+-- name: drop_slots!
+DELETE FROM schedule_slots WHERE schedule_id = :schedule_id;
+
+-- name: drop_schedule!
+DELETE FROM schedules WHERE schedule_id = :schedule_id;
+
+-- name: prune_slots!
+DELETE FROM schedule_slots WHERE fired_at < :before;
+
 -- ---------------------------------------------------------------- reading
 
 -- name: task_view^
 SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.failures, t.crashes, t.releases,
        t.max_retries, t.crash_limit, t.timeout_seconds, w.name, w.worker_id, t.progress, t.message,
        r.result, COALESCE(r.error, a.error), t.created_at, t.run_at, t.started_at, t.finished_at,
-       t.elapsed_seconds, t.resumed_seconds, t.queue, t.deadline_at, t.stall_seconds, t.unique_key, t.limit_key
+       t.elapsed_seconds, t.resumed_seconds, t.queue, t.deadline_at, t.stall_seconds, t.unique_key, t.limit_key,
+       t.flow_id, n.key, t.kin
   FROM tasks t
+  LEFT JOIN nodes n ON n.node_id = t.task_id
   LEFT JOIN task_payloads p ON p.task_id = t.task_id
   LEFT JOIN workers w ON w.worker_key = t.worker_key
   LEFT JOIN task_results r ON r.task_id = t.task_id

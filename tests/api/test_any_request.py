@@ -19,6 +19,8 @@ FIELD_NAMES = [
     "backoff", "tags", "tasks", "worker_id", "worker", "holding", "checkpoints", "results", "want", "task_id",
     "attempt", "lease_id", "seq", "state", "outcome", "result", "error", "output", "progress", "types", "name",
     "elapsed_seconds", "from_scratch", "running", "task_ids", "retry_after_seconds", "checkpoint", "slots", "pid",
+    "key", "depends_on", "run_if", "map", "over", "as", "result_of", "profile", "taskId", "jobId", "dependencies",
+    "cron", "every_seconds", "timezone", "task", "flow", "missed", "overlap",
 ]  # fmt: skip
 NUMBERS = st.sampled_from([0, 1, -1, 0.5, 1.7, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 10**30, 1e308, 1e-320])
 WORDS = st.sampled_from(
@@ -46,11 +48,13 @@ RESULTS = st.builds(lambda item: {**item, "worker_id": "w1"}, ITEMS)
 PATHS = [
     "/submit-task", "/tasks", "/task/1", "/tasks/2", "/tasks/1/cancel", "/tasks/2/revive", "/tasks/1/attempts",
     "/tasks/1/checkpoint", "/tasks/1/output", "/exchange", "/get-task", "/heartbeat", "/submit-result", "/workers",
-    "/workers/w1", "/stats", "/health", "/tasks/99999999999999999999/cancel", "/task/0",
+    "/workers/w1", "/stats", "/health", "/flows", "/flows/1", "/flows/1/cancel", "/flows/1/revive", "/schedules",
+    "/schedules/s1", "/schedules/s1/run", "/schedules/s1/pause", "/schedules/s1/resume", "/schedules/s1/history",
+    "/tasks/99999999999999999999/cancel", "/task/0",
 ]  # fmt: skip
 QUERIES = st.lists(
     st.tuples(
-        st.sampled_from(["status", "type", "tag", "limit", "after", "wait_secnds", ""]),
+        st.sampled_from(["status", "type", "tag", "limit", "after", "before", "wait_secnds", ""]),
         st.sampled_from(["", "1", "-1", "pending", "noop", "9" * 30, "nan", "1e5", "%00", "%ff", "x%20y"]),
     ),
     max_size=3,
@@ -81,7 +85,9 @@ COMMON = settings(max_examples=150, suppress_health_check=[HealthCheck.function_
 
 @COMMON
 @given(
-    method=st.sampled_from(["GET", "POST", "DELETE", "HEAD", "PUT"]), path=st.sampled_from(PATHS), query=QUERIES
+    method=st.sampled_from(["GET", "POST", "DELETE", "HEAD", "PUT", "PATCH"]),
+    path=st.sampled_from(PATHS),
+    query=QUERIES,
 )
 def test_any_query_gets_a_proper_answer(anything: Api, method: str, path: str, query: str) -> None:
     _check(anything.call(method, f"{path}?{query}" if query else path))
@@ -91,6 +97,18 @@ def test_any_query_gets_a_proper_answer(anything: Api, method: str, path: str, q
 @given(path=st.sampled_from(PATHS), body=BODIES | VALUES)
 def test_any_json_gets_a_proper_answer(anything: Api, path: str, body: Any) -> None:
     _check(anything.post(path, b"null" if body is None else body))
+
+
+TASKS = st.builds(lambda more, key: {**more, "type": "noop", "key": key}, BODIES, WORDS)
+FLOWS = st.builds(lambda more, tasks: {**more, "tasks": tasks}, BODIES, st.lists(TASKS, max_size=3))
+SCHEDULES = st.builds(lambda more, task: {**more, "name": "s1", "task": task}, BODIES, TASKS)
+
+
+@COMMON
+@given(path=st.sampled_from(["/flows", "/tasks", "/schedules"]), body=FLOWS | SCHEDULES)
+def test_any_flow_or_schedule_gets_a_proper_answer(anything: Api, path: str, body: Any) -> None:
+    _check(anything.post(path, body))
+    _check(anything.call("PATCH", "/schedules/s1", body))
 
 
 @COMMON

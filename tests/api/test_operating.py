@@ -36,6 +36,16 @@ ROUTES = {
     "/tasks/1/attempts": {"GET"},
     "/tasks/1/checkpoint": {"GET"},
     "/tasks/1/output": {"GET"},
+    "/flows": {"GET", "POST"},
+    "/flows/1": {"GET"},
+    "/flows/1/cancel": {"POST"},
+    "/flows/1/revive": {"POST"},
+    "/schedules": {"GET", "POST"},
+    "/schedules/s1": {"GET", "PATCH", "DELETE"},
+    "/schedules/s1/pause": {"POST"},
+    "/schedules/s1/resume": {"POST"},
+    "/schedules/s1/run": {"POST"},
+    "/schedules/s1/history": {"GET"},
     "/exchange": {"POST"},
     "/get-task": {"POST"},
     "/heartbeat": {"POST"},
@@ -51,9 +61,11 @@ METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 
 @pytest.fixture
 def furnished(api: Api) -> Api:
-    """With something behind every route: a task with a checkpoint, and a worker."""
+    """With something behind every route: a task with a checkpoint, a worker, a flow, a schedule."""
     fence = api.start("w1")
     api.exchange("w1", checkpoints=[{**fence, "seq": 1, "output": [1]}])
+    api.json("POST", "/flows", {"tasks": [{"key": "a", "type": "noop"}]}, 201)
+    api.json("POST", "/schedules", {"name": "s1", "every_seconds": 5, "task": {"type": "noop"}}, 201)
     api.dispatcher.monitor.start()
     return api
 
@@ -66,7 +78,9 @@ def _stop_the_monitor(api: Api) -> Any:
 
 def test_these_are_all_the_routes(api: Api) -> None:
     served = {
-        re.sub(r"<.*?worker>", "w1", re.sub(r"<int:.*?>", "1", str(rule))).replace("<name>", "night")
+        re.sub(r"<.*?worker>", "w1", re.sub(r"<int:.*?>", "1", str(rule)))
+        .replace("/schedules/<name>", "/schedules/s1")
+        .replace("<name>", "night")
         for rule in api.app.url_map.iter_rules()
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher import kin
 from dispatcher.registry import Worker
 from dispatcher.transaction import Transaction
 from shared import errors
@@ -16,8 +17,7 @@ from tests.support import messages
 from tests.support.builder import Builder
 
 ARROWS = {arrow.verb: arrow for arrow in TRANSITIONS if arrow.verb != "submit"}
-REACHABLE = [status for status in TaskStatus if status is not TaskStatus.BLOCKED]  # blocked comes with scheduling
-PAIRS = [(verb, status) for verb in ARROWS for status in REACHABLE]
+PAIRS = [(verb, status) for verb in ARROWS for status in TaskStatus]
 LISTED = [(verb, status) for verb, status in PAIRS if status in ARROWS[verb].sources]
 UNLISTED = [pair for pair in PAIRS if pair not in LISTED]
 
@@ -57,6 +57,15 @@ def _expire(tasks: Builder, task_id: int, grant: Grant) -> bool:
     return tasks.status(task_id) != before
 
 
+def _unblock(tasks: Builder, task_id: int, grant: Grant) -> bool:
+    """Its parents end; of a task without parents, as if they had."""
+    before = tasks.status(task_id)
+    for parent_id in tasks.view(task_id).depends_on or ():
+        tasks.cancel(parent_id)
+    tasks.dispatcher.database.write(lambda tx: kin.unblock(tx, [(task_id, "task")]))
+    return tasks.status(task_id) != before
+
+
 def _renew(tasks: Builder, task_id: int, grant: Grant) -> bool:
     return _accepted(tasks.hold(messages.holding(grant, running=True), worker="maker"))
 
@@ -78,6 +87,7 @@ def _readopt(tasks: Builder, task_id: int, grant: Grant) -> bool:
 
 
 DO: dict[str, Verb] = {
+    "unblock": _unblock,
     "promote": _promote,
     "expire": _expire,
     "claim": lambda tasks, task_id, grant: bool(tasks.claim("other")),

@@ -43,17 +43,17 @@ TASKS = st.fixed_dictionaries(
         "priority": st.integers(-1, 1),
         "max_retries": st.integers(0, 2),
         "crash_limit": st.integers(1, 3),
+        "queue": st.sampled_from(["default", "q"]),
+        "limit_key": st.sampled_from([None, "k", "k", "l"]),
     },
     optional={
         "delay_seconds": st.just(5.0),
-        "queue": st.just("q"),
         "unique_key": st.just("u"),
-        "limit_key": st.sampled_from(["k", "k", "l"]),
         "deadline_seconds": st.sampled_from([8.0, 3700.0]),
     },
 )
 NAMES = st.sampled_from([("queue", "q"), ("type", "a"), ("key", "k"), ("key", "k"), ("key", "l")])
-MAXIMA = st.sampled_from([(0, None), (1, None), (2, None), (None, 1), (None, 2), (1, 2)])
+MAXIMA = st.sampled_from([(1, None), (1, None), (2, None), (None, 1), (None, 2), (1, 2), (0, None)])
 OUTCOMES = st.sampled_from(["crashed", "failed", "released", "completed"])
 STANDING = "SELECT task_id, status, attempt, failures, crashes, releases, checkpoint_seq FROM tasks ORDER BY 1"
 
@@ -61,8 +61,12 @@ STANDING = "SELECT task_id, status, attempt, failures, crashes, releases, checkp
 class LeaseMachine(RuleBasedStateMachine):
     # --- how it begins, and what the rules need
 
-    @initialize(tasks=st.lists(TASKS, min_size=3, max_size=6), want=st.integers(1, 3))
-    def open(self, tasks: list[dict[str, Any]], want: int) -> None:
+    @initialize(
+        tasks=st.lists(TASKS, min_size=3, max_size=6),
+        want=st.integers(1, 3),
+        limits=st.dictionaries(NAMES, MAXIMA, max_size=3),
+    )
+    def open(self, tasks: list[dict[str, Any]], want: int, limits: dict[Any, Any]) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="baton-machine-")
         self.clock = FakeClock()
         self.dispatcher = Dispatcher(self.store(), self.clock)
@@ -70,6 +74,9 @@ class LeaseMachine(RuleBasedStateMachine):
         self.model = Model(self.clock.lease(), self.clock.wall())
         self.given: list[Grant] = []
         self.submit({**tasks.pop(), "delay_seconds": None})  # something to claim at once
+        self.claim("w0", 1)
+        for name, maxima in limits.items():
+            self.limit(name, maxima)
         for fields in tasks:
             self.submit(fields)
         self.claim("w0", want)
@@ -348,6 +355,6 @@ def machine_server(postgres: tuple[str, str]) -> None:
 
 
 TestLeaseMachine = LeaseMachine.TestCase
-TestLeaseMachine.settings = settings(max_examples=300, stateful_step_count=25)
+TestLeaseMachine.settings = settings(max_examples=200, stateful_step_count=25)
 TestLeaseMachineOnPostgreSQL = pytest.mark.usefixtures("machine_server")(LeaseMachineOnPostgreSQL.TestCase)
 TestLeaseMachineOnPostgreSQL.settings = settings(max_examples=40, stateful_step_count=25)

@@ -17,6 +17,7 @@ STATEMENTS = dict(re.findall(r"-- name: (\w+)[\^$!*]*\n(.*?);\n", TEXT, re.DOTAL
 # Newest first with a filter that may match nobody: a page ends the walk as soon as it is full.
 WALKS_BY_ID = {"task_ids"}
 LARGE = {"tasks", "attempts", "task_results", "task_payloads", "task_outputs", "checkpoints", "t", "a", "r", "p"}
+LARGE |= {"nodes", "edges", "flows", "schedule_slots", "n", "e"}
 
 
 @pytest.fixture(scope="module")

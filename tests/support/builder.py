@@ -125,11 +125,12 @@ class Builder:
     # --- a task in any status
 
     def in_status(self, status: TaskStatus, **fields: Any) -> tuple[int, Grant | None]:
-        """A task in that status and its latest grant, if it ever had one (blocked: not yet reachable)."""
+        """A task in that status and its latest grant."""
         return self._recipes()[status](fields)
 
     def _recipes(self) -> dict[TaskStatus, Callable[[dict[str, Any]], tuple[int, Grant | None]]]:
         return {
+            TaskStatus.BLOCKED: self._blocked,
             TaskStatus.PENDING: self._revived,
             TaskStatus.SCHEDULED: lambda fields: self._after(messages.failed, fields),
             TaskStatus.IN_PROGRESS: lambda fields: self._after(None, fields),
@@ -149,6 +150,16 @@ class Builder:
     def _cancelled(self, fields: dict[str, Any]) -> tuple[int, Grant]:
         task_id, grant = self._after(None, fields)
         self.cancel(task_id)
+        return task_id, grant
+
+    def _blocked(self, fields: dict[str, Any]) -> tuple[int, Grant]:
+        """It ran when its parent had been cancelled; now both live again, and the parent waits for a third."""
+        far = self.submit(delay_seconds=1e6)
+        parent = self.submit(depends_on=[far])
+        self.cancel(parent)
+        task_id, grant = self._cancelled({**fields, "depends_on": [parent], "run_if": "all_finished"})
+        self.revive(parent)
+        self.revive(task_id)
         return task_id, grant
 
     def _revived(self, fields: dict[str, Any]) -> tuple[int, Grant]:

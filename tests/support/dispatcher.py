@@ -13,6 +13,7 @@ import msgspec
 from dispatcher.database import Database
 from dispatcher.ledger import Ledger
 from dispatcher.monitor import Monitor
+from dispatcher.profiles import Profiles
 from dispatcher.records import Records
 from shared import VERSION
 from shared.log import Log
@@ -33,6 +34,7 @@ class Dispatcher:
         self.settings = dataclasses.replace(Settings(), **settings)
         self.log_stream = io.StringIO()
         self.fatal: list[str] = []
+        self.profiles = Profiles()
         self.open()
 
     def open(self) -> None:
@@ -44,7 +46,7 @@ class Dispatcher:
             parked_max=self.settings.parked_requests_max,
             clock=self.clock,
         )
-        self.ledger = Ledger(self.database, self.settings)
+        self.ledger = Ledger(self.database, self.settings, self.profiles)
         self.records = Records(self.database, self.settings, VERSION)
         self.monitor = Monitor(self.ledger, log)
         with self.clock.undisturbed():  # the grace of a new leader would be in every test's way

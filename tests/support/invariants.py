@@ -11,6 +11,15 @@ from typing import Any, Final
 
 import apsw
 
+# Every node with its status, and how many of its parents have not ended.
+_NODES: Final = """
+    SELECT n.node_id, n.flow_id, n.waiting, n.counted, COALESCE(n.status, t.status) AS status,
+           (SELECT COUNT(*) FROM edges e LEFT JOIN tasks p ON p.task_id = e.parent_id
+              LEFT JOIN nodes v ON v.node_id = e.parent_id AND v.kind <> 'task'
+             WHERE e.child_id = n.node_id
+               AND COALESCE(v.status, p.status) NOT IN ('completed', 'failed', 'cancelled')) AS live
+      FROM nodes n LEFT JOIN tasks t ON t.task_id = n.node_id"""
+
 RULES: Final[dict[str, str]] = {
     "I4: ended means exactly one result row": """
         SELECT t.task_id, t.status FROM tasks t LEFT JOIN task_results r USING (task_id)
@@ -85,8 +94,44 @@ RULES: Final[dict[str, str]] = {
         SELECT task_id FROM (SELECT task_id FROM task_payloads UNION SELECT task_id FROM task_tags
                UNION SELECT task_id FROM task_results UNION SELECT task_id FROM checkpoints
                UNION SELECT task_id FROM task_outputs UNION SELECT task_id FROM attempts
-               UNION SELECT task_id FROM task_logs) every
+               UNION SELECT task_id FROM task_logs
+               UNION SELECT node_id FROM nodes WHERE kind = 'task'
+               UNION SELECT child_id FROM edges WHERE child_id > 0
+               UNION SELECT parent_id FROM edges WHERE parent_id > 0) every
          WHERE task_id NOT IN (SELECT task_id FROM tasks)""",
+    "nothing is left of a flow that is gone": """
+        SELECT flow_id FROM (SELECT flow_id FROM nodes UNION SELECT flow_id FROM flow_counts
+               UNION SELECT flow_id FROM tasks) every
+         WHERE flow_id IS NOT NULL AND flow_id NOT IN (SELECT flow_id FROM flows)""",
+    "I8: blocked means that a parent has not ended, and it is counted": f"""
+        SELECT n.node_id, n.status, n.waiting, n.live FROM ({_NODES}) n
+         WHERE (n.status = 'blocked') <> (n.waiting > 0) OR (n.waiting > 0 AND n.waiting <> n.live)""",
+    "I8: a blocked task has parents": """
+        SELECT task_id, kin FROM tasks WHERE status = 'blocked' AND (kin IS NULL OR kin NOT IN (1, 3))""",
+    "I8: a task starts only when its parents have ended": """
+        SELECT c.task_id, p.task_id, p.status FROM tasks c JOIN edges e ON e.child_id = c.task_id
+          JOIN tasks p ON p.task_id = e.parent_id
+         WHERE c.attempt > 0 AND p.finished_at IS NULL AND p.revived_attempt IS NULL""",
+    "a parent that did not complete leaves no child blocked that needs it": f"""
+        SELECT n.node_id, e.parent_id FROM nodes n JOIN edges e ON e.child_id = n.node_id
+          JOIN ({_NODES}) p ON p.node_id = e.parent_id
+         WHERE n.waiting > 0 AND n.kind <> 'join' AND n.run_if = 'all_completed'
+           AND p.status IN ('failed', 'cancelled')""",
+    "kin says who has parents and children": """
+        SELECT t.task_id, t.kin FROM tasks t
+         WHERE (COALESCE(t.kin, 0) NOT IN (1, 3) AND t.task_id IN (SELECT child_id FROM edges))
+            OR (COALESCE(t.kin, 0) NOT IN (2, 3) AND t.task_id IN (SELECT parent_id FROM edges))""",
+    "the counts of flows are the truth": f"""
+        SELECT k.flow_id, k.status, k.n, c.n
+          FROM (SELECT flow_id, status, SUM(n) AS n FROM flow_counts GROUP BY flow_id, status HAVING SUM(n) <> 0) k
+          FULL JOIN (SELECT flow_id, CASE WHEN status IN ('completed', 'failed', 'cancelled') THEN status
+                                          ELSE 'live' END AS status, COUNT(*) AS n
+                       FROM ({_NODES}) n WHERE counted = 1 AND flow_id IS NOT NULL GROUP BY 1, 2) c
+            ON c.flow_id = k.flow_id AND c.status = k.status
+         WHERE k.n IS DISTINCT FROM c.n""",
+    "a slot that fired has submitted something": """
+        SELECT schedule_id, slot_at, outcome FROM schedule_slots
+         WHERE (outcome = 'fired') <> (task_id IS NOT NULL OR flow_id IS NOT NULL)""",
 }
 WHOLE: Final = "SELECT * FROM pragma_quick_check WHERE quick_check <> 'ok'"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dispatcher import kin
 from dispatcher.claims import Claims
 from dispatcher.leases import Leases
 from dispatcher.ledger import Ledger
@@ -40,7 +41,7 @@ def test_every_live_status_can_be_cancelled() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_is_a_method_of_the_same_name(verb: str) -> None:
-    owners = [owner for owner in (Ledger, Claims, Leases) if callable(getattr(owner, verb, None))]
+    owners = [owner for owner in (Ledger, Claims, Leases, kin) if callable(getattr(owner, verb, None))]
 
     assert len(owners) == 1
 

@@ -24,7 +24,11 @@ def monitor() -> Any:
     limits = SimpleNamespace(open_windows=lambda: None, settle_all=lambda: None)
     leadership = SimpleNamespace(holds=lambda: True, give_up=lambda: None)
     ledger: Any = SimpleNamespace(
-        database=database, limits=limits, leadership=leadership, **{name: lambda: None for name in names}
+        database=database,
+        limits=limits,
+        leadership=leadership,
+        schedules=SimpleNamespace(fire=lambda: None),
+        **{name: lambda: None for name in names},
     )
     stream = io.StringIO()
     made = Monitor(ledger, Log("dispatcher", stream))
@@ -39,6 +43,7 @@ def test_all_duties_are_in_one_list(monitor: Monitor) -> None:
     assert names == [
         "reclaim_silent",
         "promote",
+        "fire_schedules",
         "open_windows",
         "expire",
         "settle_limits",

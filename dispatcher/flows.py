@@ -1,0 +1,316 @@
+"""Flows: stored whole or not at all, looked at, cancelled, and revived where they failed.
+
+What the graph must be like is in graph.py, what happens when one of its tasks ends in kin.py.
+A flow has no status of its own: it follows from the counts of its tasks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from dispatcher import attempts, checks, fanout, graph, kin, second_life
+from dispatcher import submissions as storage
+from dispatcher.checks import Times
+from dispatcher.database import Database
+from dispatcher.graph import Node
+from dispatcher.operation import Run
+from dispatcher.registry import Registry
+from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
+from dispatcher.transaction import Transaction, encoded
+from dispatcher.views import iso
+from shared import errors
+from shared.flows import FlowFilter, FlowStatus, FlowSubmission, FlowTaskView, FlowView
+from shared.lifecycle import Outcome, TaskStatus
+from shared.protocol import INTEGER_MAX
+
+CANCELLED = msgspec.json.encode({"type": "Cancelled", "message": "cancelled on request"})
+_encode = msgspec.json.Encoder().encode
+
+
+class Flows:
+    """The verbs of flows, each one transaction, and the questions about them."""
+
+    def __init__(self, database: Database, registry: Registry, write: Callable[[Run], Any]) -> None:
+        """`write`: Ledger._write, which sees to limits as well."""
+        self._database = database
+        self._registry = registry
+        self._write = write
+
+    def submit(
+        self, flow: FlowSubmission, fields: Mapping[str, str]
+    ) -> tuple[int, dict[str, int | None], str | None]:
+        """Store a flow; returns its id, the ids of its tasks by key (None: not known yet), and a warning or None.
+
+        `fields`: where the parents of a key were written. Raises Invalid or TooLarge naming field or path.
+        """
+        times = checks.submissions(flow.tasks, self._database.clock.wall(), True)
+        nodes = graph.plan(flow, fields)
+
+        def run(tx: Transaction) -> tuple[int, dict[str, int | None], str | None]:
+            warning = self._registry.unknown_types_warning(tx, {task.type for task in flow.tasks})
+            return *store(tx, flow.name, nodes, times), warning
+
+        result: tuple[int, dict[str, int | None], str | None] = self._write(run)
+        return result
+
+    def cancel(self, flow_id: int) -> None:
+        """End what has not ended of a flow. NotFound, AlreadyEnded."""
+
+        def run(tx: Transaction) -> None:
+            view = _summary(tx, flow_id)
+            if view.status != "running":
+                raise errors.AlreadyEnded(
+                    f"flow {flow_id} has already ended: it is {view.status}", status=view.status
+                )
+            _cancel(tx, flow_id)
+            tx.log("cancel_flow", flow_id=flow_id)
+
+        self._write(run)
+
+    def revive(self, flow_id: int) -> None:
+        """Give what failed or was cancelled in a flow a second life, and nothing else. NotFound, Conflict."""
+
+        def run(tx: Transaction) -> None:
+            view = _summary(tx, flow_id)
+            if not _revive(tx, flow_id):
+                raise errors.Conflict(
+                    f"flow {flow_id} is {view.status}: none of its tasks failed or was cancelled",
+                    status=view.status,
+                )
+            tx.log("revive_flow", flow_id=flow_id)
+
+        self._write(run)
+
+    def show(self, flow_id: int) -> FlowView:
+        """A flow with its tasks, in the order in which they were given. NotFound."""
+        with self._database.read() as tx:
+            view = _summary(tx, flow_id)
+            view.tasks = _tasks(tx, flow_id)
+        return view
+
+    def page(self, wanted: FlowFilter) -> dict[str, Any]:
+        """A page, newest first: `{"flows": [...], "next": cursor or None}`."""
+        with self._database.read() as tx:
+            rows = tx.flow_page(after=wanted.after or INTEGER_MAX, n=wanted.limit + 1).fetchall()
+            views = [_view(tx, row) for row in rows[: wanted.limit]]
+        return {"flows": views, "next": views[-1].flow_id if len(rows) > wanted.limit else None}
+
+
+# ---------------------------------------------------------------- storing
+
+
+def store(
+    tx: Transaction, name: str | None, nodes: Sequence[Node], times: Sequence[Times]
+) -> tuple[int, dict[str, int | None]]:
+    """Store a flow that graph.plan has found right; returns its id and the ids of its tasks by key."""
+    flow_id: int = tx.add_flow(name=name, now=tx.now)
+    return flow_id, _Storing(tx, flow_id, nodes, times).task_ids()
+
+
+class _Storing:
+    """A flow on its way into the database: first the tasks, then, with their ids, nodes and edges."""
+
+    def __init__(self, tx: Transaction, flow_id: int, nodes: Sequence[Node], times: Sequence[Times]) -> None:
+        self.tx = tx
+        self.flow_id = flow_id
+        self.nodes = nodes
+        self.times = times
+        self.with_children = {parent for node in nodes for parent in node.parents}
+        self.ids = self._store_tasks()
+        self.forks, self.joins = self._name_forks_and_joins()
+        self._store_nodes()
+        self._store_edges()
+        self._begin()
+
+    def task_ids(self) -> dict[str, int | None]:
+        """Of each key, and of each part of a fan-out."""
+        found: dict[str, int | None] = {}
+        for node, ids in zip(self.nodes, self.ids, strict=True):
+            if node.task.map is None:
+                found[node.key] = ids[0]
+            elif ids:
+                found |= {fanout.part_key(node.key, index): task_id for index, task_id in enumerate(ids)}
+            else:
+                found[node.key] = None
+        return found
+
+    def _store_tasks(self) -> list[list[int]]:
+        """Returns the ids of the tasks of each node: one, or as many as a fan-out has parts."""
+        tasks, times, places, sizes = [], [], [], []
+        for node, when in zip(self.nodes, self.times, strict=True):
+            made = [node.task]
+            if node.task.map is not None:
+                made = [graph.single(node.task, payload) for payload in node.payloads or ()]
+            relatives = HAS_CHILDREN * (node.key in self.with_children or node.task.map is not None)
+            relatives |= HAS_PARENTS * bool(node.parents)
+            place = Place(self.flow_id, relatives or None, blocked=bool(node.parents))
+            tasks += made
+            times += [when] * len(made)
+            places += [place] * len(made)
+            sizes.append(len(made))
+        stored = storage.store(self.tx, tasks, times, places)
+        if stored.existing or len(set(stored.ids)) < len(stored.ids):
+            raise errors.Conflict("a unique_key of the flow is taken, by a live task or twice in the flow itself")
+        ids = iter(stored.ids)
+        return [[next(ids) for _ in range(size)] for size in sizes]
+
+    def _name_forks_and_joins(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Ids for the nodes that are no tasks: below zero, and never given before either."""
+        joins = [node.key for node in self.nodes if node.task.map is not None]
+        forks = [node.key for node in self.nodes if node.task.map is not None and node.parents]
+        if not joins:
+            return {}, {}
+        ranges = self.tx.fresh_task_ids(n=len(joins) + len(forks)).fetchall()
+        fresh = iter([-number for first, last in ranges for number in range(first, last + 1)])
+        return {key: next(fresh) for key in forks}, {key: next(fresh) for key in joins}
+
+    def _store_nodes(self) -> None:
+        rows: list[tuple[Any, ...]] = []
+        total = 0
+        for position, (node, ids) in enumerate(zip(self.nodes, self.ids, strict=True)):
+            key, run_if, waiting = node.key, node.task.run_if, len(node.parents)
+            if node.task.map is None:
+                rows.append((ids[0], "task", key, position, run_if, waiting, None, 1))
+            else:
+                fork = int(key in self.forks)
+                if fork:
+                    rows.append((self.forks[key], "fork", key, position, run_if, waiting, TaskStatus.BLOCKED, 0))
+                join = (len(ids) + fork, TaskStatus.BLOCKED, int(not ids))
+                rows.append((self.joins[key], "join", key, position, "all_finished", *join))
+            total += max(1, len(ids))
+        self.tx.add_nodes(flow_id=self.flow_id, rows=encoded(rows))
+        self.tx.in_flow(self.flow_id, None, TaskStatus.BLOCKED, total)
+
+    def _store_edges(self) -> None:
+        known = {
+            node.key: self.joins.get(node.key) or ids[0] for node, ids in zip(self.nodes, self.ids, strict=True)
+        }
+        rows: list[tuple[int, int, str, int]] = []
+        for position, (node, ids) in enumerate(zip(self.nodes, self.ids, strict=True)):
+            fork = self.forks.get(node.key)
+            child = fork or known[node.key]
+            rows += [(child, known[parent], parent, n) for n, parent in enumerate(node.parents)]
+            if node.task.map is not None:
+                if fork is not None:
+                    rows.append((known[node.key], fork, "", 0))
+                if ids:
+                    fanout.add_parts(self.tx, node.task, self.flow_id, position, ids, fork, known[node.key])
+                if node.source is not None and fork is not None:
+                    self.tx.add_fan_out(
+                        fork_id=fork,
+                        join_id=known[node.key],
+                        source_id=known[node.source.result_of],
+                        **self.times[position]._asdict(),
+                        task=_encode(node.task),
+                    )
+        if rows:
+            self.tx.add_edges(rows=encoded(rows))
+
+    def _begin(self) -> None:
+        """Fan-outs over nothing that wait for nobody have ended already."""
+        empty = [
+            (self.joins[node.key], "join")
+            for node, ids in zip(self.nodes, self.ids, strict=True)
+            if node.task.map is not None and not node.parents and not ids
+        ]
+        kin.settle(self.tx, kin.unblock(self.tx, empty))
+
+
+# ---------------------------------------------------------------- cancelling, reviving
+
+
+def _cancel(tx: Transaction, flow_id: int) -> None:
+    for _, status, counted in tx.flow_forks_and_joins(flow_id=flow_id).fetchall():
+        if counted and status == TaskStatus.BLOCKED:
+            tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
+    tx.sweep_flow(flow_id=flow_id)  # first, so that no end below reaches a child within the flow
+    waited: list[kin.Relative] = []
+    live = tx.flow_tasks(flow_id=flow_id, ended=0).fetchall()
+    for task_id, lane, status, attempt, lease_id, relatives, limit_key, _ in live:
+        if status == TaskStatus.IN_PROGRESS:
+            held = attempts.held(tx, task_id, attempt, lease_id)
+            attempts.end(tx, held, Outcome.CANCELLED, TaskStatus.CANCELLED, error=CANCELLED)
+        else:
+            tx.cancel(task_id=task_id, now=tx.now)
+            tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
+            tx.record_error(task_id=[task_id], attempt=attempt, error=CANCELLED, error_type="Cancelled")
+            waited.append(kin.Relative(task_id, flow_id, relatives))
+    kin.ended(tx, waited, TaskStatus.CANCELLED)
+
+
+def _revive(tx: Transaction, flow_id: int) -> bool:
+    """False: there is nothing to revive."""
+    lost = (TaskStatus.FAILED, TaskStatus.CANCELLED)
+    forks_and_joins = [row for row in tx.flow_forks_and_joins(flow_id=flow_id).fetchall() if row[1] in lost]
+    tasks = tx.flow_tasks(flow_id=flow_id, ended=1).fetchall()
+    for _, status, counted in forks_and_joins:
+        if counted:
+            tx.in_flow(flow_id, TaskStatus(status), TaskStatus.BLOCKED)
+    for task_id, lane, status, _, _, _, limit_key, unique_key in tasks:
+        second_life.check_key(tx, task_id, unique_key)
+        tx.revive(task_id=task_id, now=tx.now)
+        tx.block(task_id=task_id)
+        tx.drop_result(task_id=task_id)
+        tx.moved(lane, TaskStatus(status), TaskStatus.BLOCKED, [task_id], limit_key)
+        tx.in_flow(flow_id, TaskStatus(status), TaskStatus.BLOCKED)
+    if not tasks and not forks_and_joins:
+        return False
+    tx.count_up(parent_id=[row[0] for row in tasks])  # for children outside of the flow
+    tx.reopen_flow(flow_id=flow_id)
+    tx.recount_flow(flow_id=flow_id)
+    kin.settle(tx, kin.unblock(tx, tx.ready_in_flow(flow_id=flow_id).fetchall()))
+    return True
+
+
+# ---------------------------------------------------------------- looking
+
+
+def _summary(tx: Transaction, flow_id: int) -> FlowView:
+    row = tx.flow(flow_id=min(flow_id, INTEGER_MAX))
+    if row is None:
+        raise errors.NotFound(f"there is no flow {flow_id}")
+    return _view(tx, row)
+
+
+def _view(tx: Transaction, row: tuple[Any, ...]) -> FlowView:
+    flow_id, name, created_at = row
+    counts: dict[str, int] = dict(tx.flow_counted(flow_id=flow_id).fetchall())
+    total = sum(counts.values())
+    progress = (total - counts.get("live", 0)) / total if total else 1.0
+    return FlowView(flow_id, name, status_of(counts), round(progress, 6), iso(created_at) or "")
+
+
+def status_of(counts: Mapping[str, int]) -> FlowStatus:
+    """What the tasks of a flow make of it."""
+    if counts.get("live"):
+        return "running"
+    if counts.get("failed"):
+        return "failed"
+    return "cancelled" if counts.get("cancelled") else "completed"
+
+
+def has_ended(tx: Transaction, flow_id: int) -> bool:
+    """Has every task of the flow ended (or is the flow gone)?"""
+    return not dict(tx.flow_counted(flow_id=flow_id).fetchall()).get("live")
+
+
+def _tasks(tx: Transaction, flow_id: int) -> list[FlowTaskView]:
+    keys: defaultdict[int, list[str]] = defaultdict(list)
+    for child_id, key in tx.flow_edges(flow_id=flow_id):
+        keys[child_id].append(key)
+    forks: dict[int, int] = dict(tx.flow_forks(flow_id=flow_id).fetchall())
+    return [
+        FlowTaskView(
+            key,
+            node_id if node_id > 0 else None,
+            status,
+            keys[forks.get(node_id, node_id)],
+            msgspec.UNSET if error is None else Raw(error),
+        )
+        for node_id, key, status, error in tx.flow_nodes(flow_id=flow_id)
+    ]

@@ -1,0 +1,235 @@
+"""Tasks that depend on tasks: what happens to the children when a task ends, or lives again.
+
+All of it in the transaction that causes it: a child is unblocked by the end of its last parent, and
+cancelled, with all its descendants, by a parent that did not complete (unless its run_if says
+otherwise). A task without relatives costs nothing here. How a flow is stored is in flows.py, what a
+fan-out becomes in fanout.py, what a child is told of its parents in parents.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from dispatcher import fanout
+from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place, Submitted
+from dispatcher.transaction import Transaction, encoded, grouped
+from shared import errors
+from shared.flows import EDGES_MAX
+from shared.lifecycle import ENDED, TaskStatus
+from shared.protocol import Submission
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Relative(NamedTuple):
+    """A task of a flow, or with parents or children; `kin` says which of these it has."""
+
+    task_id: int
+    flow_id: int | None
+    kin: int | None
+
+
+class End(NamedTuple):
+    """A node that has ended. `cause`: the task to blame, if it did not complete.
+
+    `swept`: its descendants have been dealt with already.
+    """
+
+    node_id: int
+    status: TaskStatus
+    cause: int
+    swept: bool = False
+
+
+def ended(tx: Transaction, tasks: Iterable[Relative], status: TaskStatus) -> None:
+    """Tasks have just ended: unblock or cancel their children. The last step of whatever ended them."""
+    ends = []
+    for task_id, flow_id, kin in tasks:
+        tx.in_flow(flow_id, TaskStatus.PENDING, status)
+        if (kin or 0) & HAS_CHILDREN:
+            ends.append(End(task_id, status, task_id))
+    settle(tx, ends)
+
+
+def settle(tx: Transaction, ends: Sequence[End]) -> None:
+    """Let the ends of nodes have their effects, and the ends that follow from these, until none does."""
+    while ends:
+        following = [
+            end
+            for failed in ends
+            if failed.status is not TaskStatus.COMPLETED and not failed.swept
+            for end in sweep(tx, failed)
+        ]
+        counted = tx.count_down(node_ids=encoded([end.node_id for end in ends])).fetchall()
+        following += unblock(tx, [(node_id, kind) for node_id, waiting, kind in counted if waiting == 0])
+        ends = following
+
+
+def unblock(tx: Transaction, nodes: Sequence[tuple[int, str]]) -> list[End]:
+    """Nodes (id, kind) that wait for nobody any more: tasks may run, forks open, joins end."""
+    tasks = [node_id for node_id, kind in nodes if kind == "task"]
+    rows = tx.unblock(node_ids=encoded(tasks), now=tx.now).fetchall() if tasks else []
+    for (lane, status, limit_key), ids in grouped(
+        ((row[0], TaskStatus.PENDING if row[2] is None else TaskStatus.SCHEDULED, row[3]), row[1]) for row in rows
+    ).items():
+        tx.moved(lane, TaskStatus.BLOCKED, status, ids, limit_key)
+    waits = [run_at for _, _, run_at, _ in rows if run_at is not None]
+    if waits:
+        tx.due(min(waits))
+    ends: list[End] = []
+    for node_id, kind in nodes:
+        if kind == "fork":
+            ends += _open_fork(tx, node_id)
+        elif kind == "join":
+            ends.append(_end_join(tx, node_id))
+    return ends
+
+
+def _open_fork(tx: Transaction, fork_id: int) -> list[End]:
+    """Its parts may run. Over a result that is known only now, they are made now, if they can be."""
+    try:
+        fanout.widen(tx, fork_id)
+    except errors.Refused as problem:
+        tx.end_node(node_id=fork_id, status=TaskStatus.FAILED, error=None)
+        join_id, source_id, *_ = tx.fan_out(fork_id=fork_id)
+        error = _encode({"type": type(problem).__name__, "message": problem.message})
+        return [_end(tx, join_id, TaskStatus.FAILED, source_id, error)]
+    tx.end_node(node_id=fork_id, status=TaskStatus.COMPLETED, error=None)
+    return [End(fork_id, TaskStatus.COMPLETED, 0)]
+
+
+def _end_join(tx: Transaction, join_id: int) -> End:
+    failed, cancelled = tx.parts_ended(node_id=join_id)
+    if failed is not None:
+        return _end(tx, join_id, TaskStatus.FAILED, failed)
+    if cancelled is not None:
+        return _end(tx, join_id, TaskStatus.CANCELLED, cancelled)
+    return _end(tx, join_id, TaskStatus.COMPLETED, 0)
+
+
+def _end(tx: Transaction, join_id: int, status: TaskStatus, cause: int, error: bytes | None = None) -> End:
+    flow_id, _, _, _, counted, *_ = tx.node(node_id=join_id)
+    tx.end_node(node_id=join_id, status=status, error=error)
+    if counted:
+        tx.in_flow(flow_id, TaskStatus.BLOCKED, status)
+    return End(join_id, status, cause)
+
+
+def sweep(tx: Transaction, failed: End) -> list[End]:
+    """Cancel all descendants of a node that did not complete, but for those that run all the same."""
+    doomed = [node_id for (node_id,) in tx.descendants(node_id=failed.node_id)]
+    if not doomed:
+        return []
+    swept = tx.sweep(node_ids=encoded(doomed)).fetchall()
+    tasks = [node_id for node_id, kind in swept if kind == "task"]
+    how = "failed" if failed.status is TaskStatus.FAILED else "was cancelled"
+    message = f"task {failed.cause}, which this one depends on, {how}"
+    error = _encode({"type": "ParentFailed", "message": message, "task_id": failed.cause})
+    childless = cancel_blocked(tx, tasks, error, "ParentFailed")
+    return [
+        End(node_id, TaskStatus.CANCELLED, failed.cause, swept=True)
+        for node_id, _ in swept
+        if node_id not in childless
+    ]
+
+
+def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes, error_type: str) -> set[int]:
+    """End blocked tasks, all with the same error; returns those of them that have no children."""
+    rows = tx.cancel_blocked(node_ids=encoded(task_ids), now=tx.now).fetchall() if task_ids else []
+    if rows:
+        ids, attempts = [row[0] for row in rows], [row[2] for row in rows]
+        tx.record_error(task_id=ids, attempt=attempts, error=error, error_type=error_type)
+    for _, _, _, flow_id, *_ in rows:
+        tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
+    for (lane, limit_key), those in grouped(((row[1], row[5]), row[0]) for row in rows).items():
+        tx.moved(lane, TaskStatus.BLOCKED, TaskStatus.CANCELLED, those, limit_key)
+    return {row[0] for row in rows if not (row[4] or 0) & HAS_CHILDREN}
+
+
+def departed(tx: Transaction, task_ids: Iterable[int], status: TaskStatus) -> None:
+    """Tasks ended without having run just now; if they were blocked, they wait for their parents no more."""
+    for task_id in task_ids:
+        found = tx.relatives(task_id=task_id)
+        if found is not None:
+            tx.sweep(node_ids=encoded([task_id])).fetchall()
+            ended(tx, [Relative(task_id, *found)], status)
+
+
+def revived(tx: Transaction, task_id: int, before: TaskStatus) -> TaskStatus:
+    """A task that had ended as `before` lives again; returns where: blocked if a parent has not ended."""
+    found = tx.relatives(task_id=task_id)
+    if found is None:
+        return TaskStatus.PENDING
+    flow_id, kin = found
+    tx.in_flow(flow_id, before, TaskStatus.PENDING)
+    tx.count_up(parent_id=[task_id])
+    waiting = tx.live_parents(child_id=task_id) if (kin or 0) & HAS_PARENTS else 0
+    if not waiting:
+        return TaskStatus.PENDING
+    tx.hold_back(node_id=task_id, waiting=waiting)
+    tx.block(task_id=task_id)
+    return TaskStatus.BLOCKED
+
+
+# --- tasks outside of flows that name others by their ids
+
+
+class Ties:
+    """What the `depends_on` of new tasks means: who is blocked, and by whom."""
+
+    def __init__(self, tx: Transaction, submissions: Sequence[Submission], batch: bool) -> None:
+        """Marks the parents as such; raises Invalid naming the field of one that is not there."""
+        self.parents = [list(dict.fromkeys(submission.depends_on)) for submission in submissions]
+        self._run_ifs = [submission.run_if for submission in submissions]
+        self._found: dict[int, TaskStatus] = {}
+        if sum(map(len, self.parents)) > EDGES_MAX:
+            raise errors.TooLarge(f"depends_on names more than {EDGES_MAX} tasks in all", field="depends_on")
+        for index, parents in enumerate(self.parents):
+            for position, parent in enumerate(parents):
+                where = f"tasks[{index}].depends_on[{position}]" if batch else f"depends_on[{position}]"
+                self._find(tx, parent, where)
+        self.places = [
+            Place(None, HAS_PARENTS if parents else None, self._waits(index) > 0)
+            for index, parents in enumerate(self.parents)
+        ]
+
+    def _find(self, tx: Transaction, parent: int, where: str) -> None:
+        if parent not in self._found:
+            status = tx.mark_parent(task_id=parent)
+            if status is None:
+                raise errors.Invalid(f"{where}: there is no task {parent}", field=where)
+            self._found[parent] = TaskStatus(status)
+
+    def _live(self, index: int) -> int:
+        return sum(self._found[parent] not in ENDED for parent in self.parents[index])
+
+    def _waits(self, index: int) -> int:
+        """For how many parents; one that has failed already counts too, until it is dealt with in `tie`."""
+        return self._live(index) or int(self._spoilt(index) is not None)
+
+    def _spoilt(self, index: int) -> int | None:
+        """A parent that ended in a way that keeps the child from running."""
+        lost = (TaskStatus.FAILED, TaskStatus.CANCELLED)
+        spoilt = (parent for parent in self.parents[index] if self._found[parent] in lost)
+        return next(spoilt, None) if self._run_ifs[index] == "all_completed" else None
+
+    def tie(self, tx: Transaction, submitted: Submitted) -> None:
+        """Store who waits for whom, once the tasks have ids; those that cannot run are cancelled at once."""
+        ids, statuses, existing, _ = submitted
+        # With a unique_key the same task may come twice: the first of its submissions made it.
+        first = {task_id: index for index, task_id in reversed(list(enumerate(ids)))}
+        indexes = [i for i in first.values() if self.parents[i] and ids[i] not in existing]
+        if not indexes:
+            return
+        nodes = [(ids[i], "task", "", 0, self._run_ifs[i], self._waits(i), None, 0) for i in indexes]
+        tx.add_nodes(flow_id=None, rows=encoded(nodes))
+        edges = [(ids[i], parent, str(parent), n) for i in indexes for n, parent in enumerate(self.parents[i])]
+        tx.add_edges(rows=encoded(edges))
+        for index in indexes:
+            spoilt = self._spoilt(index)
+            if spoilt is not None:
+                statuses[index] = TaskStatus.CANCELLED
+                settle(tx, sweep(tx, End(spoilt, self._found[spoilt], spoilt)))

@@ -1,0 +1,77 @@
+"""What clients ask about schedules: add, look, change, pause, resume, run, remove."""
+
+from __future__ import annotations
+
+import msgspec
+from flask import Blueprint, Response
+
+from dispatcher import wire
+from dispatcher.ledger import Ledger
+from shared.protocol import Nothing
+from shared.schedules import ScheduleChange, ScheduleFilter, ScheduleSubmission, SlotFilter
+
+_schedule = msgspec.json.Decoder(ScheduleSubmission)
+_change = msgspec.json.Decoder(ScheduleChange)
+_nothing = msgspec.json.Decoder(Nothing)
+
+
+def blueprint(ledger: Ledger) -> Blueprint:
+    """The routes under /schedules."""
+    routes = Blueprint("schedules", __name__)
+    schedules = ledger.schedules
+    _add_steering(routes, ledger)
+
+    @routes.post("/schedules")
+    def add() -> Response:
+        wire.query(Nothing)
+        view, warning = schedules.add(wire.decode(ledger.profiles.fill(wire.body()), _schedule))
+        answer = msgspec.to_builtins(view, builtin_types=(msgspec.Raw,))
+        return wire.answer(answer if warning is None else {**answer, "warning": warning}, 201)
+
+    @routes.get("/schedules")
+    def list_schedules() -> Response:
+        return wire.answer(schedules.page(wire.query(ScheduleFilter)))
+
+    @routes.get("/schedules/<name>")
+    def show_schedule(name: str) -> Response:
+        wire.query(Nothing)
+        return wire.answer(schedules.show(name))
+
+    @routes.patch("/schedules/<name>")
+    def change(name: str) -> Response:
+        wire.query(Nothing)
+        return wire.answer(schedules.change(name, wire.decode(ledger.profiles.fill(wire.body()), _change)))
+
+    @routes.delete("/schedules/<name>")
+    def remove(name: str) -> Response:
+        wire.query(Nothing)
+        return wire.answer(schedules.remove(name))
+
+    @routes.get("/schedules/<name>/history")
+    def history(name: str) -> Response:
+        return wire.answer(schedules.history(name, wire.query(SlotFilter)))
+
+    return routes
+
+
+def _add_steering(routes: Blueprint, ledger: Ledger) -> None:
+    """The routes that take no body."""
+
+    def nothing() -> None:
+        wire.query(Nothing)
+        wire.decode(wire.body(optional=True), _nothing)
+
+    @routes.post("/schedules/<name>/pause")
+    def pause(name: str) -> Response:
+        nothing()
+        return wire.answer(ledger.schedules.pause(name, True))
+
+    @routes.post("/schedules/<name>/resume")
+    def resume(name: str) -> Response:
+        nothing()
+        return wire.answer(ledger.schedules.pause(name, False))
+
+    @routes.post("/schedules/<name>/run")
+    def run(name: str) -> Response:
+        nothing()
+        return wire.answer(ledger.schedules.fire_now(name), 201)

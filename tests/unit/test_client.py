@@ -1,0 +1,116 @@
+"""The client and several dispatchers: it goes on to one that works, and never submits twice."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared import errors
+from shared.client import DispatcherClient
+from shared.protocol import Submission
+
+
+class Answering:
+    """A dispatcher that always says the same."""
+
+    def __init__(self, error: errors.BatonError | None = None) -> None:
+        self.asked = 0
+        self.error = error
+        answering = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                answering.asked += 1
+                self.rfile.read(int(self.headers["Content-Length"]))
+                status, body = answering.says()
+                encoded = msgspec.json.encode(body)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(encoded)))
+                self.end_headers()
+                self.wfile.write(encoded)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def says(self) -> tuple[int, Any]:
+        if self.error is None:
+            return 201, {"task_id": 1, "status": "pending"}
+        return self.error.http_status, self.error.body()
+
+
+@contextlib.contextmanager
+def answering(*dispatchers: Answering) -> Iterator[None]:
+    threads = [Thread(target=d.server.serve_forever, args=(0.01,), daemon=True) for d in dispatchers]
+    for thread in threads:
+        thread.start()
+    yield
+    for dispatcher in dispatchers:
+        dispatcher.server.shutdown()
+        dispatcher.server.server_close()
+
+
+def nobody() -> str:
+    """A URL where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def client(first: str, *others: str) -> DispatcherClient:
+    """One that begins with `first`."""
+    made = DispatcherClient([first, *others])
+    made.urls = [first, *others]
+    return made
+
+
+def test_one_that_is_away_is_passed_over_and_the_next_one_kept() -> None:
+    good, other = Answering(), Answering()
+    with answering(good, other):
+        made = client(nobody(), good.url, other.url)
+        for _ in range(5):
+            made.submit(Submission("noop"))
+
+    assert (good.asked, other.asked) == (5, 0)
+
+
+@pytest.mark.parametrize("error", [errors.DatabaseUnavailable(), errors.Busy()], ids=lambda error: error.code)
+def test_one_that_cannot_write_is_passed_over(error: errors.Unavailable) -> None:
+    bad, good = Answering(error), Answering()
+    with answering(bad, good):
+        made = client(bad.url, good.url)
+        for _ in range(3):
+            made.submit(Submission("noop"))
+
+    assert (bad.asked, good.asked) == (1, 3)
+
+
+def test_what_may_be_stored_is_not_submitted_again() -> None:
+    bad, good = Answering(errors.Unconfirmed()), Answering()
+    with answering(bad, good):
+        made = client(bad.url, good.url)
+        with pytest.raises(errors.Unconfirmed):
+            made.submit(Submission("noop"))
+
+    assert (bad.asked, good.asked) == (1, 0)
+
+
+def test_when_all_are_away_the_caller_hears_of_it() -> None:
+    with pytest.raises(errors.Unreachable):
+        client(nobody(), nobody()).submit(Submission("noop"))
+
+
+def test_many_clients_spread_over_the_dispatchers() -> None:
+    first = Counter(DispatcherClient(["http://a", "http://b", "http://c"]).urls[0] for _ in range(300))
+
+    assert len(first) == 3
+    assert min(first.values()) > 50
