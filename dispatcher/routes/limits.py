@@ -79,9 +79,9 @@ def _add_pauses(routes: Blueprint, ledger: Ledger, records: Records) -> None:
 def _complete(setting: LimitSetting) -> LimitSetting:
     """The setting, if it limits anything; raises Invalid."""
     named(setting)
-    if setting.max_running is None and setting.max_starts is None:
-        raise errors.Invalid("give max_running, or max_starts with per_seconds, or all", field="max_running")
     if (setting.max_starts is None) != (setting.per_seconds is None):
         missing = "max_starts" if setting.max_starts is None else "per_seconds"
         raise errors.Invalid(f"max_starts and per_seconds go together; {missing} is missing", field=missing)
+    if setting.max_running is None and setting.max_starts is None:
+        raise errors.Invalid("give max_running, or max_starts with per_seconds, or all", field="max_running")
     return setting
