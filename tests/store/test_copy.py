@@ -80,17 +80,11 @@ def source(way: tuple[str, str], make: Callable[[str], Store]) -> Store:
 
 def _prune_the_last(dispatcher: Dispatcher) -> None:
     (last,) = dispatcher.rows("SELECT MAX(task_id) FROM tasks")[0]
-<<<<<<< HEAD
 
     def run(tx: Transaction) -> None:
         submissions.drop(tx, [row for row in tx.prunable(before=tx.now + 1, n=100) if row[0] == last])
 
     dispatcher.database.write(run)
-=======
-    dispatcher.database.write(
-        lambda tx: submissions.drop(tx, [(last, "default/noop", TaskStatus.CANCELLED, None, None)])
-    )
->>>>>>> main
 
 
 @pytest.fixture
