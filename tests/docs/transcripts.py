@@ -23,7 +23,13 @@ from tests.support.dispatcher import Dispatcher
 
 HOST = "localhost:5000"
 STEP_SECONDS = 0.5  # that pass between two calls
-TRANSCRIBED = ("protocol.md", "retries.md", "limits.md", "flows.md", "schedules.md")  # of docs/, each for a dispatcher of its own
+TRANSCRIBED = (
+    "protocol.md",
+    "retries.md",
+    "limits.md",
+    "flows.md",
+    "schedules.md",
+)  # of docs/, each for a dispatcher of its own
 UNCERTAIN = ("uptime_seconds",)  # measured by the process, not by the clock given to it
 _CLOCK = re.compile(r"<!-- clock: \+(\d+) -->")
 
