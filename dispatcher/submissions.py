@@ -107,6 +107,7 @@ def _insert(
     lanes = grouped(((s.queue, s.type, s.limit_key, status), i) for s, i, status in alike)
     for (queue, type, limit_key, status), those in lanes.items():
         tx.moved(lane(queue, type), None, status, those, limit_key)
+    tx.older.update(lane(s.queue, s.type) for s in submissions if s.priority)
     waits = [at for at, status in zip(due, statuses, strict=True) if at and status is TaskStatus.SCHEDULED]
     if waits:
         tx.due(min(waits))

@@ -68,7 +68,16 @@ SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.t
        t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
  WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
- ORDER BY t.priority DESC, t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
+ ORDER BY (-t.priority), t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
+
+-- name: claimable_after
+-- The same from a place in that order on (see floors.py).
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
+       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
+  FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
+ WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
+   AND (-t.priority, t.task_id) >= (CAST(:rank AS BIGINT), CAST(:task_id AS BIGINT))
+ ORDER BY (-t.priority), t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
 
 -- name: claim!
 UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, worker_key = :worker_key,

@@ -18,6 +18,7 @@ from dispatcher.copying import Compared, Copy
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
 from dispatcher.ledger import Ledger
+from dispatcher.transaction import Transaction
 from shared.lifecycle import TaskStatus
 from shared.log import Log
 from shared.protocol import Exchange, Submission, WorkerInfo
@@ -79,9 +80,11 @@ def source(way: tuple[str, str], make: Callable[[str], Store]) -> Store:
 
 def _prune_the_last(dispatcher: Dispatcher) -> None:
     (last,) = dispatcher.rows("SELECT MAX(task_id) FROM tasks")[0]
-    dispatcher.database.write(
-        lambda tx: submissions.drop(tx, [(last, "default/noop", TaskStatus.CANCELLED, None, None)])
-    )
+
+    def run(tx: Transaction) -> None:
+        submissions.drop(tx, [row for row in tx.prunable(before=tx.now + 1, n=100) if row[0] == last])
+
+    dispatcher.database.write(run)
 
 
 @pytest.fixture

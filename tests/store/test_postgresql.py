@@ -192,7 +192,7 @@ def test_a_line_that_breaks_during_the_commit_says_that_nothing_is_certain(tasks
         with pytest.raises(errors.Unconfirmed, match="look before you repeat") as refused:
             tasks.submit()
 
-        other.execute("DROP TRIGGER dies ON tasks")
+        other.execute("DROP FUNCTION die() CASCADE")
     assert (refused.value.code, refused.value.http_status) == ("unconfirmed", 503)
     assert tasks.status(tasks.submit()) == "pending"
 
