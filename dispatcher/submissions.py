@@ -51,7 +51,6 @@ def store(
         return Submitted(ids, statuses, set())
     known: dict[str, tuple[int, TaskStatus]] = {}
     keys = sorted({s.unique_key for s in submissions if s.unique_key is not None})
-    tx.lock_key(unique_key=keys)
     for key in keys:
         row = tx.live_with_key(unique_key=key)
         if row is not None:

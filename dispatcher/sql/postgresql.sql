@@ -122,9 +122,6 @@ UPDATE tasks SET status = 'pending', run_at = NULL
    AND status = 'scheduled'
 RETURNING queue || '/' || type, task_id, limit_key;
 
--- name: lock_key*!
-SELECT pg_advisory_xact_lock(hashtextextended(:unique_key, 0));
-
 -- name: overdue
 SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks
  WHERE deadline_at <= :now AND deadline_at IS NOT NULL AND status IN ('scheduled', 'pending')

@@ -24,10 +24,6 @@ SELECT value, :type, :status, :priority, :now, :run_at,
 UPDATE tasks SET deadline_at = :deadline_at, stall_seconds = :stall_seconds, unique_key = :unique_key,
        limit_key = :limit_key WHERE task_id = :task_id;
 
--- name: lock_key*!
--- Nobody else makes a task with this unique_key until this transaction ends: one writer sees to that.
-SELECT :unique_key;
-
 -- name: live_with_key^
 -- The one live task with a unique key.
 SELECT task_id, status FROM tasks
