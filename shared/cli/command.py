@@ -13,6 +13,7 @@ import click
 from shared import errors, exits
 from shared.cli import screen
 from shared.client import DispatcherClient
+from shared.protocol import PAGE_MAX
 from shared.settings import Settings, load_or_exit
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the dispatcher's JSON.")
@@ -124,7 +125,7 @@ def group(name: str, what: str) -> click.Group:
 class Seconds(click.ParamType):  # type: ignore[type-arg]
     """A duration: 90, 90s, 5m, 2h, 1d."""
 
-    name = "duration"
+    name = "time"
     UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -173,3 +174,12 @@ def flat(ids: tuple[list[int], ...]) -> list[int]:
 
 
 task_id_argument = click.argument("task_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(1, PAGE_MAX),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="At most so many.",
+)
+after_option = click.option("--after", type=click.IntRange(1), metavar="ID", help="Go on after this id.")

@@ -9,7 +9,7 @@ import click
 
 from shared import errors, progress
 from shared.cli import screen
-from shared.cli.command import Body, Session, flat, group, ids_argument, verb
+from shared.cli.command import Body, Session, after_option, flat, group, ids_argument, limit_option, verb
 from shared.lifecycle import TaskStatus
 from shared.protocol import PAGE_MAX
 
@@ -37,8 +37,8 @@ def _filter() -> Callable[[Body], Body]:
 
 @verb(dead, "list", "baton dead list", "baton dead list --error-type ValueError --limit 5")
 @_filter()
-@click.option("--limit", type=click.IntRange(1, PAGE_MAX), default=20, show_default=True, help="So many.")
-@click.option("--after", type=click.IntRange(1), metavar="ID", help="Go on after this id.")
+@limit_option
+@after_option
 def list_dead(baton: Session, status: str | None, **query: Any) -> None:
     """List dead letters, newest first."""
     page = baton.client.tasks(status=status or "failed", **query)

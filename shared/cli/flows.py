@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from shared import errors
 from shared.cli import documents, drawing, screen
-from shared.cli.command import Session, group, verb
+from shared.cli.command import Session, after_option, group, limit_option, verb
 from shared.cli.watching import watch
 from shared.lifecycle import ENDED
 from shared.protocol import PAGE_MAX
@@ -39,8 +39,8 @@ def submit_flow(baton: Session, file: str, name: str | None) -> None:
 
 
 @verb(flows, "list", "baton flows list")
-@click.option("--limit", type=click.IntRange(1, PAGE_MAX), default=20, show_default=True, help="So many.")
-@click.option("--after", type=click.IntRange(1), metavar="ID", help="Go on after this id.")
+@limit_option
+@after_option
 def list_flows(baton: Session, limit: int, after: int | None) -> None:
     """List flows, newest first."""
     page = baton.client.flows(limit=limit, after=after)

@@ -9,9 +9,8 @@ from rich.console import RenderableType
 
 from shared import progress
 from shared.cli import documents, screen
-from shared.cli.command import Seconds, Session, group, verb
+from shared.cli.command import Seconds, Session, group, limit_option, verb
 from shared.cli.tasks import decoded
-from shared.protocol import PAGE_MAX
 
 schedules = group("schedules", "Recurring submissions of a task or a flow.")
 
@@ -65,7 +64,7 @@ def _described(schedule: dict[str, Any], given: dict[str, Any]) -> dict[str, Any
 
 
 @verb(schedules, "list", "baton schedules list")
-@click.option("--limit", type=click.IntRange(1, PAGE_MAX), default=100, show_default=True, help="So many.")
+@limit_option
 @click.option("--after", metavar="NAME", help="Go on after this name.")
 def list_schedules(baton: Session, limit: int, after: str | None) -> None:
     """List schedules by name."""

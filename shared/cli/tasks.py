@@ -13,11 +13,20 @@ from rich.text import Text
 
 from shared import errors, progress
 from shared.cli import screen
-from shared.cli.command import Seconds, Session, flat, group, ids_argument, task_id_argument, verb
+from shared.cli.command import (
+    Seconds,
+    Session,
+    after_option,
+    flat,
+    group,
+    ids_argument,
+    limit_option,
+    task_id_argument,
+    verb,
+)
 from shared.cli.watching import watch
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
-from shared.protocol import PAGE_MAX
 
 tasks = group("tasks", "Look at tasks, wait for them, steer them.")
 
@@ -30,8 +39,8 @@ STATUSES = click.Choice([str(status) for status in TaskStatus])
 @click.option("--queue", metavar="Q", help="Only those of this queue.")
 @click.option("--tag", metavar="T", help="Only those with this tag.")
 @click.option("--error-type", metavar="E", help="Only those that ended with such an error.")
-@click.option("--limit", type=click.IntRange(1, PAGE_MAX), default=20, show_default=True, help="So many.")
-@click.option("--after", type=click.IntRange(1), metavar="ID", help="Go on after this id.")
+@limit_option
+@after_option
 def list_tasks(baton: Session, **query: Any) -> None:
     """List tasks, newest first."""
     page = baton.client.tasks(**query)
