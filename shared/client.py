@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 import requests
@@ -24,6 +24,7 @@ from shared.protocol import BATCH_MAX, Batch, Exchange, ExchangeAnswer, Submissi
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0  # on top of the time a request asks the dispatcher to wait
+MANY_SECONDS = 600.0  # millions of tasks, revived or dropped by one request, take minutes
 _REQUEST_BYTES_AIM = 8 * 1024 * 1024  # half of what one request may have, so a batch always fits
 _encode = msgspec.json.Encoder().encode
 
@@ -106,11 +107,13 @@ class DispatcherClient:
 
     def revive_many(self, **wanted: Any) -> int:
         """Revive the failed and cancelled tasks that a filter (or `ids`) finds; returns how many."""
-        return int(self._json("POST", "/tasks/revive", _encode(wanted))["revived"])
+        answer = self._json("POST", "/tasks/revive", _encode(wanted), wait_seconds=MANY_SECONDS)
+        return int(answer["revived"])
 
     def drop_many(self, **wanted: Any) -> int:
         """Remove the ended tasks that a filter (or `ids`) finds; returns how many."""
-        return int(self._json("POST", "/tasks/drop", _encode(wanted))["dropped"])
+        answer = self._json("POST", "/tasks/drop", _encode(wanted), wait_seconds=MANY_SECONDS)
+        return int(answer["dropped"])
 
     def explain(self, task_id: int) -> dict[str, Any]:
         """Why a task stands where it stands, and when it may start."""
@@ -139,15 +142,15 @@ class DispatcherClient:
 
     def pause(self, kind: Literal["queue", "type", "worker"], name: str) -> dict[str, Any]:
         """Let nothing more of a queue or type start, or nothing more on a worker."""
-        return self._json("POST", f"/{kind}s/{name}/pause")
+        return self._json("POST", f"/{kind}s/{_part(name)}/pause")
 
     def resume(self, kind: Literal["queue", "type", "worker"], name: str) -> dict[str, Any]:
         """Undo `pause` or `drain_worker`."""
-        return self._json("POST", f"/{kind}s/{name}/resume")
+        return self._json("POST", f"/{kind}s/{_part(name)}/resume")
 
     def drain_worker(self, name: str) -> dict[str, Any]:
         """Let a worker finish what it holds and leave."""
-        return self._json("POST", f"/workers/{name}/drain")
+        return self._json("POST", f"/workers/{_part(name)}/drain")
 
     def queues(self) -> dict[str, Any]:
         """What stands in each queue, and what is paused."""
@@ -181,7 +184,7 @@ class DispatcherClient:
 
     def schedule(self, name: str) -> dict[str, Any]:
         """One schedule."""
-        return self._json("GET", f"/schedules/{name}")
+        return self._json("GET", f"/schedules/{_part(name)}")
 
     def schedules(self, **query: Any) -> dict[str, Any]:
         """A page of schedules, by name: `{"schedules": [...], "next": cursor or None}`."""
@@ -189,27 +192,27 @@ class DispatcherClient:
 
     def change_schedule(self, name: str, **change: Any) -> dict[str, Any]:
         """Replace what is given of a schedule."""
-        return self._json("PATCH", f"/schedules/{name}", _encode(change))
+        return self._json("PATCH", f"/schedules/{_part(name)}", _encode(change))
 
     def remove_schedule(self, name: str) -> dict[str, Any]:
         """Forget a schedule; what it has submitted stays."""
-        return self._json("DELETE", f"/schedules/{name}", repeatable=False)
+        return self._json("DELETE", f"/schedules/{_part(name)}", repeatable=False)
 
     def pause_schedule(self, name: str) -> dict[str, Any]:
         """Let it fire no more until it is resumed."""
-        return self._json("POST", f"/schedules/{name}/pause")
+        return self._json("POST", f"/schedules/{_part(name)}/pause")
 
     def resume_schedule(self, name: str) -> dict[str, Any]:
         """Let it go on with its next slot."""
-        return self._json("POST", f"/schedules/{name}/resume")
+        return self._json("POST", f"/schedules/{_part(name)}/resume")
 
     def run_schedule(self, name: str) -> dict[str, Any]:
         """Submit at once what it would submit; `{"task_id"}` or `{"flow_id"}`."""
-        return self._json("POST", f"/schedules/{name}/run", repeatable=False)
+        return self._json("POST", f"/schedules/{_part(name)}/run", repeatable=False)
 
     def schedule_history(self, name: str, **query: Any) -> dict[str, Any]:
         """What became of its slots, newest first: `{"history": [...], "next": cursor or None}`."""
-        return self._json("GET", f"/schedules/{name}/history", query=query)
+        return self._json("GET", f"/schedules/{_part(name)}/history", query=query)
 
     # --- workers and the whole
 
@@ -218,9 +221,13 @@ class DispatcherClient:
         workers: list[dict[str, Any]] = self._json("GET", "/workers")["workers"]
         return workers
 
-    def forget_worker(self, worker_id: str) -> None:
-        """Forget a dead or stopped worker; Conflict for a live one."""
-        self._json("DELETE", f"/workers/{worker_id}")
+    def worker(self, name: str) -> dict[str, Any]:
+        """A worker by its id or name; Conflict if several have the name."""
+        return self._json("GET", f"/workers/{_part(name)}")
+
+    def forget_worker(self, name: str) -> dict[str, Any]:
+        """Forget a dead or stopped worker, by id or name; Conflict for a live one."""
+        return self._json("DELETE", f"/workers/{_part(name)}")
 
     def stats(self) -> dict[str, Any]:
         """Counts by status, of workers, and of the work done, saved and lost."""
@@ -335,6 +342,11 @@ def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
         size += weight
     if chunk:
         yield chunk
+
+
+def _part(name: str) -> str:
+    """A name as a part of a path, whatever is in it."""
+    return quote(name, safe="")
 
 
 def _decoded(content: bytes) -> Any:
