@@ -6,6 +6,7 @@ Names have no slash, so a lane is a plain string that counters and messages can 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from shared.protocol import WorkerInfo
 
@@ -15,6 +16,7 @@ def lane(queue: str, type: str) -> str:
     return f"{queue}/{type}"
 
 
+@lru_cache(maxsize=4096)  # asked for every task that is granted
 def split(lane: str) -> tuple[str, str]:
     """(queue, type) of a lane."""
     queue, _, type = lane.partition("/")

@@ -51,8 +51,9 @@ class PostgreSQL:
     shared = True
     errors = (psycopg.Error, PoolTimeout)
     # psycopg.OperationalError: the line broke, the server stops, a time-out, a full disk, a deadlock.
-    aborting = (psycopg.OperationalError, psycopg.InterfaceError)
+    aborting = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UniqueViolation)
     retryable = (
+        psycopg.errors.UniqueViolation,  # another dispatcher was first with that key: now it can be seen
         psycopg.errors.DeadlockDetected,
         psycopg.errors.SerializationFailure,
         psycopg.errors.LockNotAvailable,

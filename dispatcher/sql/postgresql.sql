@@ -57,11 +57,10 @@ SELECT id, id FROM (SELECT nextval(pg_get_serial_sequence('tasks', 'task_id')) A
 -- name: submit!
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
                    max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
-SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), :now,
-       CAST(value ->> 4 AS DOUBLE PRECISION), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
-       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9, value ->> 10,
-       CAST(value ->> 11 AS BIGINT), CAST(value ->> 12 AS BIGINT)
-  FROM json_array_elements(CAST(:rows AS json));
+SELECT CAST(value AS BIGINT), :type, :status, :priority, :now, CAST(:run_at AS DOUBLE PRECISION),
+       CAST(:max_retries AS BIGINT), CAST(:crash_limit AS BIGINT), CAST(:timeout_seconds AS DOUBLE PRECISION),
+       CAST(:backoff AS TEXT), CAST(:tags AS TEXT), :queue, CAST(:flow_id AS BIGINT), CAST(:kin AS BIGINT)
+  FROM json_array_elements_text(CAST(:task_ids AS json));
 
 -- name: claimable
 SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
@@ -122,9 +121,6 @@ UPDATE tasks SET status = 'pending', run_at = NULL
                     ORDER BY run_at LIMIT :n FOR UPDATE SKIP LOCKED)
    AND status = 'scheduled'
 RETURNING queue || '/' || type, task_id, limit_key;
-
--- name: lock_key*!
-SELECT pg_advisory_xact_lock(hashtextextended(:unique_key, 0));
 
 -- name: overdue
 SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks

@@ -12,23 +12,17 @@
 UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq - :n + 1, seq;
 
 -- name: submit!
--- New tasks, blocked, scheduled or pending. :rows of (task_id, type, status, priority, run_at, max_retries,
--- crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin).
+-- New tasks that are alike, blocked, scheduled or pending. :task_ids a JSON array.
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
                    max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, :now, value ->> 4,
-       value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10,
-       value ->> 11, value ->> 12
-  FROM json_each(:rows);
+SELECT value, :type, :status, :priority, :now, :run_at,
+       :max_retries, :crash_limit, :timeout_seconds, :backoff, :tags, :queue, :flow_id, :kin
+  FROM json_each(:task_ids);
 
 -- name: restrict*!
 -- What few of them have: until when they may start, when they hang, and keys.
 UPDATE tasks SET deadline_at = :deadline_at, stall_seconds = :stall_seconds, unique_key = :unique_key,
        limit_key = :limit_key WHERE task_id = :task_id;
-
--- name: lock_key*!
--- Nobody else makes a task with this unique_key until this transaction ends: one writer sees to that.
-SELECT :unique_key;
 
 -- name: live_with_key^
 -- The one live task with a unique key.

@@ -282,3 +282,16 @@ def test_the_server_s_clock_decides(postgres: tuple[str, str], store: Store) -> 
 
     assert abs(now - told) < 1.0
     assert not isinstance(engine.clock, FakeClock)
+
+
+@ONCE
+def test_no_password_reaches_the_log(store: PostgreSQLStore, clock: FakeClock) -> None:
+    store.url = store.url.replace("//postgres@", "//postgres:hunter2@")  # the test's server asks for none
+    tasks = Builder(Dispatcher(store, clock))
+    failing(tasks.dispatcher, "add_count", kill_line(store))
+    with pytest.raises(errors.DatabaseUnavailable) as refused:
+        tasks.submit()
+    tasks.dispatcher.close()
+
+    assert tasks.dispatcher.events("write_failed")
+    assert "hunter2" not in tasks.dispatcher.log_stream.getvalue() + str(refused.value)
