@@ -186,7 +186,7 @@ def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
     ended = tx.complete(rows=reports.encoded, now=tx.now).fetchall()
     if not ended:
         return set()
-    won = {(task_id, attempt) for task_id, attempt, *_ in ended}
+    won = {row[:2] for row in ended}
     winners, encoded = reports.rows, reports.encoded
     if len(won) < len(winners):
         winners = [row for row in winners if row[:2] in won]
