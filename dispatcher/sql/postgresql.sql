@@ -35,8 +35,8 @@ SELECT to_regclass('baton_schema') IS NOT NULL;
 SELECT number FROM baton_schema;
 
 -- name: schema_alone!
--- Only one dispatcher at a time migrates.
-SELECT pg_advisory_xact_lock(1650554990);
+-- Only one dispatcher at a time migrates, for as long as it takes.
+SELECT pg_advisory_xact_lock(1650554990), set_config('statement_timeout', '0', true);
 
 -- name: schema_create!
 CREATE TABLE IF NOT EXISTS baton_schema (number BIGINT NOT NULL);
@@ -86,6 +86,11 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
    AND (status || '') = 'pending';
 
 -- name: ended_grants
+SELECT t.task_id, t.won_lease_id, t.attempt, t.status
+  FROM json_array_elements(CAST(:rows AS json)) r
+  JOIN tasks t ON t.task_id = CAST(r.value ->> 0 AS BIGINT)
+ WHERE t.won_lease_id = r.value ->> 1
+UNION ALL
 SELECT a.task_id, a.lease_id, a.attempt, a.outcome
   FROM json_array_elements(CAST(:rows AS json)) r
   JOIN attempts a ON a.task_id = CAST(r.value ->> 0 AS BIGINT)
@@ -94,21 +99,16 @@ SELECT a.task_id, a.lease_id, a.attempt, a.outcome
 -- name: complete
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0, alone = 0, progress = 1,
-       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds
+       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds,
+       won_lease_id = r.lease_id, won_seconds = r.elapsed_seconds, won_cached = r.cached
   FROM (SELECT CAST(value ->> 0 AS BIGINT) AS task_id, CAST(value ->> 1 AS BIGINT) AS attempt,
-               value ->> 2 AS lease_id, CAST(value ->> 3 AS DOUBLE PRECISION) AS elapsed_seconds
+               value ->> 2 AS lease_id, CAST(value ->> 3 AS DOUBLE PRECISION) AS elapsed_seconds,
+               CAST(value ->> 4 AS BIGINT) AS cached
           FROM json_array_elements(CAST(:rows AS json))) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND (tasks.status || '') = 'in-progress'
 RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
           tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
-
--- name: record_completed!
-INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
-                      elapsed_seconds, resumed_seq, cached)
-SELECT t.task_id, t.attempt, t.worker_key, r.value ->> 2, 'completed', t.started_at, t.finished_at,
-       CAST(r.value ->> 3 AS DOUBLE PRECISION), t.resumed_seq, CAST(r.value ->> 4 AS BIGINT)
-  FROM json_array_elements(CAST(:rows AS json)) r JOIN tasks t ON t.task_id = CAST(r.value ->> 0 AS BIGINT);
 
 -- name: record_results!
 INSERT INTO task_results (task_id, attempt, result)
