@@ -125,7 +125,7 @@ def end(
         facts = {"task_id": held.task_id, "attempt": held.attempt, "next": str(status), "worker": worker}
         tx.log(_EVENT[outcome], **facts, reason=_message(error))
     if status in ENDED and (held.kin is not None or held.flow_id is not None):
-        kin.ended(tx, [kin.Relative(held.task_id, held.flow_id, held.kin)], status)
+        kin.ended(tx, [(held.task_id, held.flow_id, held.kin)], status)
 
 
 def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds: float) -> float:
@@ -201,7 +201,7 @@ def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
     keyed = [(row[0], row[2], row[5]) for row in ended if row[5] is not None]
     if keyed:
         tx.keep_places(TaskStatus.COMPLETED, keyed)
-    relatives = [kin.Relative(row[0], *row[6:]) for row in ended if row[6] is not None or row[7] is not None]
+    relatives = [(row[0], *row[6:]) for row in ended if row[6] is not None or row[7] is not None]
     if relatives:
         kin.ended(tx, relatives, TaskStatus.COMPLETED)
     return won

@@ -35,12 +35,8 @@ class Claim(NamedTuple):
     lease_id: str
     chosen: list[Candidate]
     resume_points: dict[int, tuple[Any, ...]]
+    edges: parents.Edges  # of those of its tasks that have parents
     now: float
-
-    @property
-    def children(self) -> list[int]:
-        """Those of its tasks that have parents."""
-        return [candidate[1] for candidate in self.chosen if (candidate[11] or 0) & HAS_PARENTS]
 
 
 class Claims:
@@ -61,7 +57,9 @@ class Claims:
         waiting = {lane for (lane,) in tx.claim_lanes()} | tx.arrivals.keys()
         braked = None in waiting
         waiting.discard(None)
-        chosen = _choose(tx, [lane for lane in waiting if lane in served], min(want, WANT_MAX), Gate(tx, braked))
+        chosen, edges = _choose(
+            tx, [lane for lane in waiting if lane in served], min(want, WANT_MAX), Gate(tx, braked)
+        )
         if not chosen:
             return None
         ids = [candidate[1] for candidate in chosen]
@@ -82,11 +80,11 @@ class Claims:
         if keyed:
             tx.keep_places(TaskStatus.IN_PROGRESS, keyed)
         resumed = [candidate[1] for candidate in chosen if candidate[6] is not None]
-        return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, tx.now)
+        return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, edges, tx.now)
 
     def grants(self, claim: Claim) -> list[Grant]:
         """What the worker gets of a claim that is stored; made outside the writer's thread."""
-        lease_id, _, resume_points, now = claim
+        lease_id, _, resume_points, _, now = claim
         seconds = self.settings.lease_seconds
         grants = []
         for candidate in claim.chosen:
@@ -109,7 +107,7 @@ class Claims:
         return grants
 
 
-def _choose(tx: Transaction, lanes: list[str], want: int, gate: Gate) -> list[Candidate]:
+def _choose(tx: Transaction, lanes: list[str], want: int, gate: Gate) -> tuple[list[Candidate], parents.Edges]:
     """The best that may start, looking further as long as some in front may not."""
     for look in range(LOOKS):
         n = min(want << look, WANT_MAX)
@@ -119,10 +117,10 @@ def _choose(tx: Transaction, lanes: list[str], want: int, gate: Gate) -> list[Ca
         in_order = merge(*found) if len(found) > 1 else chain(*found)
         chosen = _travelling(islice(gate.passing(in_order), want))
         if not gate.clear():
-            chosen = _fitting(tx, chosen)
+            chosen, edges = _fitting(tx, chosen)
             gate.started(chosen)
-            return chosen
-    return []
+            return chosen, edges
+    return [], {}
 
 
 def _travelling(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -143,12 +141,13 @@ def _travelling(candidates: Iterable[Candidate]) -> list[Candidate]:
     return chosen
 
 
-def _fitting(tx: Transaction, chosen: list[Candidate]) -> list[Candidate]:
-    """As many of them, in order, as go into one answer with what they are told of their parents."""
+def _fitting(tx: Transaction, chosen: list[Candidate]) -> tuple[list[Candidate], parents.Edges]:
+    """As many of them, in order, as go into one answer with what they are told of their parents; and these."""
     children = [candidate[1] for candidate in chosen if (candidate[11] or 0) & HAS_PARENTS]
     if not children:
-        return chosen
-    return chosen[: parents.fitting(tx, [candidate[1] for candidate in chosen], children, ANSWER_BYTES)]
+        return chosen, {}
+    edges = parents.above(tx, children)
+    return chosen[: parents.fitting(tx, [candidate[1] for candidate in chosen], edges, ANSWER_BYTES)], edges
 
 
 def _resumed(point: tuple[Any, ...]) -> GrantedCheckpoint:

@@ -239,7 +239,7 @@ def _cancel(tx: Transaction, flow_id: int) -> None:
             tx.cancel(task_id=task_id, now=tx.now)
             tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
             tx.record_error(task_id=[task_id], attempt=attempt, error=CANCELLED, error_type="Cancelled")
-            waited.append(kin.Relative(task_id, flow_id, relatives))
+            waited.append((task_id, flow_id, relatives))
     kin.ended(tx, waited, TaskStatus.CANCELLED)
 
 

@@ -8,6 +8,7 @@ fan-out becomes in fanout.py, what a child is told of its parents in parents.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -24,12 +25,8 @@ from shared.protocol import Submission
 _encode = msgspec.json.Encoder().encode
 
 
-class Relative(NamedTuple):
-    """A task of a flow, or with parents or children; `kin` says which of these it has."""
-
-    task_id: int
-    flow_id: int | None
-    kin: int | None
+# (task_id, flow_id, kin) of a task of a flow, or with parents or children; `kin` says which of these it has.
+Relative = tuple[int, int | None, int | None]
 
 
 class End(NamedTuple):
@@ -44,14 +41,11 @@ class End(NamedTuple):
     swept: bool = False
 
 
-def ended(tx: Transaction, tasks: Iterable[Relative], status: TaskStatus) -> None:
+def ended(tx: Transaction, tasks: Sequence[Relative], status: TaskStatus) -> None:
     """Tasks have just ended: unblock or cancel their children. The last step of whatever ended them."""
-    ends = []
-    for task_id, flow_id, kin in tasks:
-        tx.in_flow(flow_id, TaskStatus.PENDING, status)
-        if (kin or 0) & HAS_CHILDREN:
-            ends.append(End(task_id, status, task_id))
-    settle(tx, ends)
+    for flow_id, n in Counter(flow_id for _, flow_id, _ in tasks).items():
+        tx.in_flow(flow_id, TaskStatus.PENDING, status, n)
+    settle(tx, [End(task_id, status, task_id) for task_id, _, kin in tasks if (kin or 0) & HAS_CHILDREN])
 
 
 def settle(tx: Transaction, ends: Sequence[End]) -> None:
@@ -155,7 +149,7 @@ def departed(tx: Transaction, task_ids: Iterable[int], status: TaskStatus) -> No
         found = tx.relatives(task_id=task_id)
         if found is not None:
             tx.sweep(node_ids=encoded([task_id])).fetchall()
-            ended(tx, [Relative(task_id, *found)], status)
+            ended(tx, [(task_id, *found)], status)
 
 
 def revived(tx: Transaction, task_id: int, before: TaskStatus) -> TaskStatus:

@@ -197,10 +197,10 @@ class Ledger:
         answer, waited = self.database.write_and_wait(run, again, wait_seconds, served)
         final: ExchangeAnswer = answer
         final.tasks = [grant for claim in claims for grant in self.claims.grants(claim)]
-        children = [task_id for claim in claims for task_id in claim.children]
-        if children:
+        edges = claims[0].edges if claims else {}
+        if edges:
             with self.database.read() as tx:
-                parents.tell(tx, children, final.tasks)
+                parents.tell(tx, edges, final.tasks)
         if not waited:
             final.poll_after_seconds = 1.0
         return final

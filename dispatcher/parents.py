@@ -7,8 +7,7 @@ thread. What exceeds the limit in all is left out and says so.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from dispatcher.transaction import Transaction, encoded
 from shared.flows import PARENTS_BYTES_MAX
 from shared.protocol import NULL, Grant
 
+Edges = Mapping[int, tuple[tuple[str, int], ...]]  # (key, parent_id) by child, in order
 _encode = msgspec.json.Encoder().encode
 _TOO_LARGE = {
     "type": "TooLarge",
@@ -25,67 +25,80 @@ _TOO_LARGE = {
 }
 
 
-def fitting(tx: Transaction, chosen: Sequence[int], children: Sequence[int], limit: int) -> int:
+def above(tx: Transaction, children: Sequence[int]) -> Edges:
+    """Who the parents of these tasks, or nodes, are."""
+    found: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
+    for child_id, _, key, parent_id in sorted(tx.edges_above(node_ids=encoded(children))):
+        found[child_id].append((key, parent_id))
+    return {child_id: tuple(edges) for child_id, edges in found.items()}
+
+
+def fitting(tx: Transaction, chosen: Sequence[int], edges: Edges, limit: int) -> int:
     """How many of the chosen tasks, the first one at least, go into an answer with what they are told."""
-    through = cache(lambda node_id: tx.parents_bytes(child_id=node_id))  # of many children the same fork or join
-    sizes: dict[int, int] = {}
-    for child_id, size, lowest in tx.parents_sizes(node_ids=encoded(children)).fetchall():
-        if lowest < 0:
-            size += sum(through(parent) for (parent,) in tx.forks_and_joins_above(child_id=child_id))
-        sizes[child_id] = min(size, PARENTS_BYTES_MAX)
+    parents = _parents(edges)
+    sizes: dict[int, int] = dict(tx.ends_bytes(node_ids=encoded([p for p in parents if p > 0])))
+    sizes |= {parent: tx.parents_bytes(child_id=parent) for parent in parents if parent < 0}
     total = 0
     for n, task_id in enumerate(chosen):
-        total += sizes.get(task_id, 0)
+        total += min(sum(sizes.get(parent, 0) for _, parent in edges.get(task_id, ())), PARENTS_BYTES_MAX)
         if n and total > limit:
             return n
     return len(chosen)
 
 
-def tell(tx: Transaction, children: Sequence[int], grants: Sequence[Grant]) -> None:
-    """Fill in `parents` of those grants whose tasks are `children`."""
-    telling = _Telling(tx, children)
-    wanted = set(children)
+def tell(tx: Transaction, edges: Edges, grants: Sequence[Grant]) -> None:
+    """Fill in `parents` of those grants whose tasks have some."""
+    telling = _Telling(tx, edges)
     for grant in grants:
-        if grant.task_id in wanted:
+        if grant.task_id in edges:
             grant.parents = telling.of(grant.task_id)
 
 
+def _parents(edges: Edges) -> set[int]:
+    return {parent_id for above in edges.values() for _, parent_id in above}
+
+
 class _Telling:
-    """What the tasks of one answer are told; forks and joins are looked up once."""
+    """What the tasks of one answer are told; each parent is looked up once."""
 
-    def __init__(self, tx: Transaction, children: Sequence[int]) -> None:
+    def __init__(self, tx: Transaction, edges: Edges) -> None:
         self._tx = tx
-        self._known = self._rows(children)
+        self._edges = dict(edges)
+        self._ends: dict[int, tuple[Any, ...]] = {}  # (status, result, error) of tasks
         self._nodes: dict[int, tuple[Any, ...]] = {}
+        self._told: dict[tuple[tuple[str, int], ...], dict[str, Raw]] = {}  # the same to all of the same parents
         self._left = 0  # bytes that the present task may still be told
+        self._look_up(_parents(edges))
 
-    def _rows(self, node_ids: Sequence[int]) -> dict[int, list[tuple[Any, ...]]]:
-        """(key, parent_id, status, result, error) of the parents of each."""
-        found: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
-        for child_id, *row in self._tx.parents(node_ids=encoded(node_ids)):
-            found[child_id].append(tuple(row))
-        return found
+    def _look_up(self, node_ids: Iterable[int]) -> None:
+        wanted = encoded([node_id for node_id in node_ids if node_id > 0])
+        self._ends |= {task_id: end for task_id, *end in self._tx.ends(node_ids=wanted)}
 
     def of(self, task_id: int) -> dict[str, Raw]:
         """By key."""
-        self._left = PARENTS_BYTES_MAX
-        return self._of(task_id)
+        edges = self._edges[task_id]
+        if edges not in self._told:
+            self._left = PARENTS_BYTES_MAX
+            self._told[edges] = self._of(task_id)
+        return self._told[edges]
 
     def _of(self, child_id: int) -> dict[str, Raw]:
         told: dict[str, Raw] = {}
-        for key, parent_id, *end in self._above(child_id):
+        for key, parent_id in self._above(child_id):
             if parent_id > 0:
-                told[key] = Raw(_encode(self._entry(parent_id, *end)))
+                told[key] = Raw(_encode(self._entry(parent_id)))
             elif self._node(parent_id)[1] == "fork":  # a part has the parents of its fork
                 told |= self._of(parent_id)
             else:
                 told[key] = Raw(_encode(self._parts(parent_id)))
         return told
 
-    def _above(self, child_id: int) -> list[tuple[Any, ...]]:
-        if child_id not in self._known:
-            self._known |= self._rows([child_id])
-        return self._known.get(child_id, [])
+    def _above(self, child_id: int) -> tuple[tuple[str, int], ...]:
+        if child_id not in self._edges:
+            found = above(self._tx, [child_id])
+            self._look_up(_parents(found))
+            self._edges[child_id] = found.get(child_id, ())
+        return self._edges[child_id]
 
     def _node(self, node_id: int) -> tuple[Any, ...]:
         if node_id not in self._nodes:
@@ -94,13 +107,14 @@ class _Telling:
 
     def _parts(self, join_id: int) -> list[dict[str, Any]]:
         """In order; one entry without a result if the fan-out could not be made."""
-        parts = [self._entry(*row[1:]) for row in self._above(join_id) if row[1] > 0]
+        parts = [self._entry(parent_id) for _, parent_id in self._above(join_id) if parent_id > 0]
         *_, status, error = self._node(join_id)
-        return parts if parts or status == "completed" else [self._entry(None, status, None, error)]
+        return parts if parts or status == "completed" else [self._fit(None, status, None, error)]
 
-    def _entry(
-        self, task_id: int | None, status: str, result: bytes | None, error: bytes | None
-    ) -> dict[str, Any]:
+    def _entry(self, task_id: int) -> dict[str, Any]:
+        return self._fit(task_id, *self._ends.get(task_id, (None, None, None)))
+
+    def _fit(self, task_id: int | None, status: str, result: bytes | None, error: bytes | None) -> dict[str, Any]:
         size = len(result or b"") + len(error or b"")
         if size > self._left:
             return {"status": status, "result": None, "error": {**_TOO_LARGE, "task_id": task_id}}

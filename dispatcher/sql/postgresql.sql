@@ -193,15 +193,14 @@ UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
    AND status = 'blocked'
 RETURNING task_id, queue || '/' || type, attempt, flow_id, kin, limit_key;
 
--- name: parents
-SELECT e.child_id, e.key, e.parent_id, t.status, r.result, r.error
-  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT)
-  LEFT JOIN tasks t ON t.task_id = e.parent_id LEFT JOIN task_results r ON r.task_id = e.parent_id
- ORDER BY e.child_id, e.position;
+-- name: edges_above
+SELECT e.child_id, e.position, e.key, e.parent_id
+  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT);
 
--- name: parents_sizes
-SELECT e.child_id, CAST(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)) AS BIGINT),
-       MIN(e.parent_id)
-  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT)
-  LEFT JOIN task_results r ON r.task_id = e.parent_id
- GROUP BY e.child_id;
+-- name: ends
+SELECT t.task_id, t.status, r.result, r.error FROM tasks t LEFT JOIN task_results r ON r.task_id = t.task_id
+ WHERE t.task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)));
+
+-- name: ends_bytes
+SELECT task_id, 64 + COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(error), 0) FROM task_results
+ WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)));

@@ -616,12 +616,12 @@ INSERT INTO flows (name, created_at) VALUES (:name, :now) RETURNING flow_id;
 INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, status, counted)
 SELECT value ->> 0, :flow_id, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
        value ->> 7
-  FROM json_each(:rows);
+  FROM jsonb_each(:rows);
 
 -- name: add_edges!
 -- :rows of (child_id, parent_id, key, position).
 INSERT INTO edges (child_id, parent_id, key, position)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:rows);
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM jsonb_each(:rows);
 
 -- name: add_fan_out!
 INSERT INTO fan_outs (fork_id, join_id, source_id, run_at, deadline_at, task)
@@ -705,31 +705,28 @@ SELECT result FROM task_results WHERE task_id = :task_id;
 -- The join of a fan-out learns how many parts there are.
 UPDATE nodes SET waiting = waiting + :n, counted = 0 WHERE node_id = :node_id;
 
--- name: parents
--- What children see of their parents, in their order.
-SELECT e.child_id, e.key, e.parent_id, t.status, r.result, r.error
-  FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value
-  LEFT JOIN tasks t ON t.task_id = e.parent_id LEFT JOIN task_results r ON r.task_id = e.parent_id
- ORDER BY e.child_id, e.position;
+-- name: edges_above
+SELECT e.child_id, e.position, e.key, e.parent_id
+  FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value;
 
--- name: parents_sizes
--- About how many bytes that is, and whether there is a fork or a join among them.
-SELECT e.child_id, SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), MIN(e.parent_id)
-  FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value
-  LEFT JOIN task_results r ON r.task_id = e.parent_id
- GROUP BY e.child_id;
+-- name: ends
+-- What children see of their parents.
+SELECT t.task_id, t.status, r.result, r.error FROM tasks t LEFT JOIN task_results r ON r.task_id = t.task_id
+ WHERE t.task_id IN (SELECT value FROM json_each(:node_ids));
+
+-- name: ends_bytes
+-- About how many bytes that is.
+SELECT task_id, 64 + COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(error), 0) FROM task_results
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids));
 
 -- name: parents_bytes$
--- The same of one child, through forks and joins.
+-- The same of all that a fork or a join has waited for.
 WITH RECURSIVE up (node_id) AS (
     SELECT parent_id FROM edges WHERE child_id = :child_id
     UNION
     SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
 SELECT CAST(COALESCE(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)), 0) AS BIGINT)
   FROM up u LEFT JOIN task_results r ON r.task_id = u.node_id;
-
--- name: forks_and_joins_above
-SELECT parent_id FROM edges WHERE child_id = :child_id AND parent_id < 0;
 
 -- name: parent_ids
 -- The tasks that a task depends on, through forks and joins.
