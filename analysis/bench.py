@@ -20,7 +20,7 @@ from rich.console import Console
 
 from analysis import machine
 from analysis.bench_postgresql import postgresql, postgresql_growth
-from analysis.bench_scale import fleet, growth, latency, mixed
+from analysis.bench_scale import fleet, flows, growth, latency, mixed
 from analysis.cluster import Cluster
 from analysis.figures import Figure, fresh_cluster, unix
 from shared import errors
@@ -150,6 +150,7 @@ MEASUREMENTS: dict[str, Callable[[], Iterator[Figure]]] = {
         idle,
         fleet,
         mixed,
+        flows,
         growth,
         postgresql,
         postgresql_growth,

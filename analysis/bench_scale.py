@@ -1,4 +1,4 @@
-"""The benchmark's larger half: latency, many workers, growth to millions of tasks, mixed load."""
+"""The benchmark's larger half: latency, many workers, growth to millions of tasks, mixed load, flows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from analysis import load, machine
+from analysis.cluster import Cluster
 from analysis.figures import Figure, fresh_cluster, unix
 from shared.client import DispatcherClient
 from shared.protocol import Exchange, Submission, WorkerInfo
@@ -24,6 +25,7 @@ SMALL, LARGE = 10_000, int(os.environ.get("BENCH_LARGE", "10000000"))  # tasks f
 CLAIMS = 300
 LONG_TASKS, LONG_SECONDS, SHORT_TASKS = 100, 5.0, 100_000
 SLOTS = 10  # of each of two workers in the mixed load
+FLOW_TASKS, FLOW_ROUNDS = 10_000, 5
 
 
 def latency() -> Iterator[Figure]:
@@ -107,6 +109,44 @@ def mixed() -> Iterator[Figure]:
         yield Figure("longest wait of a 5 s task after its claim", waited, "s", "≤ 0.5")
         ideal = LONG_TASKS * LONG_SECONDS / (2 * SLOTS)
         yield Figure(f"100 of them and 100,000 noops on {2 * SLOTS} slots", whole, "s", f"near {ideal:g}")
+
+
+def flows() -> Iterator[Figure]:
+    """A flow 1 -> 9,998 -> 1, and what its tasks cost all processes in CPU more than plain ones."""
+    keys = [str(number) for number in range(FLOW_TASKS)]
+    tasks: list[dict[str, Any]] = [{"key": key, "type": "noop", "depends_on": keys[:1]} for key in keys]
+    del tasks[0]["depends_on"]
+    tasks[-1]["depends_on"] = keys[1:-1]
+    flow: list[tuple[float, float, float]] = []
+    plain: list[tuple[float, float, float]] = []
+    with fresh_cluster() as baton:
+        baton.start_worker("worker-1")
+        for _ in range(FLOW_ROUNDS):  # in turn, so that both meet the same machine
+            plain.append(_costs(baton, lambda: fill(baton.client, FLOW_TASKS)))
+            flow.append(_costs(baton, lambda: baton.client.submit_flow({"tasks": tasks})))
+    seconds, submitted, drained = (percentile(list(column), 0.5) for column in zip(*flow, strict=True))
+    _, plain_submitted, plain_drained = (percentile(list(column), 0.5) for column in zip(*plain, strict=True))
+    more = drained / plain_drained - 1
+    in_all = (submitted + drained) / (plain_submitted + plain_drained) - 1
+    yield Figure(f"submit a flow of {FLOW_TASKS:,}", seconds, "s", "< 2")
+    yield Figure("CPU to drain a plain noop, all processes", plain_drained / FLOW_TASKS * 1e6, "µs", "")
+    yield Figure("more of it for a task of a flow", more * 100, "%", "< 30")
+    yield Figure("the same with their submission", in_all * 100, "%", "")
+
+
+def _costs(baton: Cluster, submit: Callable[[], Any]) -> tuple[float, float, float]:
+    """Seconds to submit FLOW_TASKS more tasks, and CPU seconds of all processes to take and to drain them."""
+    assert baton.dispatcher is not None
+    roots = [baton.dispatcher, *baton.workers.values()]
+    pids = [pid for root in roots for pid in machine.tree(root.pid)]
+    goal = baton.client.stats()["tasks"]["completed"] + FLOW_TASKS
+    baton.client.pause("queue", "default")
+    cpu, began = machine.cpu_seconds(pids), time.perf_counter()
+    submit()
+    seconds, submitted = time.perf_counter() - began, machine.cpu_seconds(pids)
+    baton.client.resume("queue", "default")
+    baton.wait(lambda: baton.client.stats()["tasks"]["completed"] == goal, "the tasks to end", 120)
+    return seconds, submitted - cpu, machine.cpu_seconds(pids) - submitted
 
 
 def percentile(values: list[float], share: float) -> float:

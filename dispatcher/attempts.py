@@ -201,7 +201,7 @@ def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
     keyed = [(row[0], row[2], row[5]) for row in ended if row[5] is not None]
     if keyed:
         tx.keep_places(TaskStatus.COMPLETED, keyed)
-    relatives = [(row[0], *row[6:]) for row in ended if row[6] is not None or row[7] is not None]
+    relatives = [(row[0], row[6], row[7]) for row in ended if row[6] is not None or row[7] is not None]
     if relatives:
         kin.ended(tx, relatives, TaskStatus.COMPLETED)
     return won

@@ -30,12 +30,12 @@ Relative = tuple[int, int | None, int | None]
 
 
 class End(NamedTuple):
-    """A node that has ended. `cause`: the task to blame, if it did not complete.
+    """Nodes that have ended alike. `cause`: the task to blame, if they did not complete.
 
-    `swept`: its descendants have been dealt with already.
+    `swept`: their descendants have been dealt with already.
     """
 
-    node_id: int
+    node_ids: list[int]
     status: TaskStatus
     cause: int
     swept: bool = False
@@ -45,7 +45,11 @@ def ended(tx: Transaction, tasks: Sequence[Relative], status: TaskStatus) -> Non
     """Tasks have just ended: unblock or cancel their children. The last step of whatever ended them."""
     for flow_id, n in Counter(flow_id for _, flow_id, _ in tasks).items():
         tx.in_flow(flow_id, TaskStatus.PENDING, status, n)
-    settle(tx, [End(task_id, status, task_id) for task_id, _, kin in tasks if (kin or 0) & HAS_CHILDREN])
+    parents = [task_id for task_id, _, kin in tasks if (kin or 0) & HAS_CHILDREN]
+    if status is not TaskStatus.COMPLETED:
+        settle(tx, [End([task_id], status, task_id) for task_id in parents])
+    elif parents:
+        settle(tx, [End(parents, status, 0)])
 
 
 def settle(tx: Transaction, ends: Sequence[End]) -> None:
@@ -57,7 +61,7 @@ def settle(tx: Transaction, ends: Sequence[End]) -> None:
             if failed.status is not TaskStatus.COMPLETED and not failed.swept
             for end in sweep(tx, failed)
         ]
-        counted = tx.count_down(node_ids=encoded([end.node_id for end in ends])).fetchall()
+        counted = tx.count_down(node_ids=encoded([node_id for end in ends for node_id in end.node_ids])).fetchall()
         following += unblock(tx, [(node_id, kind) for node_id, waiting, kind in counted if waiting == 0])
         ends = following
 
@@ -66,9 +70,9 @@ def unblock(tx: Transaction, nodes: Sequence[tuple[int, str]]) -> list[End]:
     """Nodes (id, kind) that wait for nobody any more: tasks may run, forks open, joins end."""
     tasks = [node_id for node_id, kind in nodes if kind == "task"]
     rows = tx.unblock(node_ids=encoded(tasks), now=tx.now).fetchall() if tasks else []
-    for (lane, status, limit_key), ids in grouped(
-        ((row[0], TaskStatus.PENDING if row[2] is None else TaskStatus.SCHEDULED, row[3]), row[1]) for row in rows
-    ).items():
+    alike = grouped(((lane, run_at is None, limit_key), task_id) for lane, task_id, run_at, limit_key in rows)
+    for (lane, due, limit_key), ids in alike.items():
+        status = TaskStatus.PENDING if due else TaskStatus.SCHEDULED
         tx.moved(lane, TaskStatus.BLOCKED, status, ids, limit_key)
     waits = [run_at for _, _, run_at, _ in rows if run_at is not None]
     if waits:
@@ -92,7 +96,7 @@ def _open_fork(tx: Transaction, fork_id: int) -> list[End]:
         error = _encode({"type": type(problem).__name__, "message": problem.message})
         return [_end(tx, join_id, TaskStatus.FAILED, source_id, error)]
     tx.end_node(node_id=fork_id, status=TaskStatus.COMPLETED, error=None)
-    return [End(fork_id, TaskStatus.COMPLETED, 0)]
+    return [End([fork_id], TaskStatus.COMPLETED, 0)]
 
 
 def _end_join(tx: Transaction, join_id: int) -> End:
@@ -109,12 +113,12 @@ def _end(tx: Transaction, join_id: int, status: TaskStatus, cause: int, error: b
     tx.end_node(node_id=join_id, status=status, error=error)
     if counted:
         tx.in_flow(flow_id, TaskStatus.BLOCKED, status)
-    return End(join_id, status, cause)
+    return End([join_id], status, cause)
 
 
 def sweep(tx: Transaction, failed: End) -> list[End]:
-    """Cancel all descendants of a node that did not complete, but for those that run all the same."""
-    doomed = [node_id for (node_id,) in tx.descendants(node_id=failed.node_id)]
+    """Cancel all descendants of nodes that did not complete, but for those that run all the same."""
+    doomed = [node_id for above in failed.node_ids for (node_id,) in tx.descendants(node_id=above)]
     if not doomed:
         return []
     swept = tx.sweep(node_ids=encoded(doomed)).fetchall()
@@ -123,11 +127,8 @@ def sweep(tx: Transaction, failed: End) -> list[End]:
     message = f"task {failed.cause}, which this one depends on, {how}"
     error = _encode({"type": "ParentFailed", "message": message, "task_id": failed.cause})
     childless = cancel_blocked(tx, tasks, error, "ParentFailed")
-    return [
-        End(node_id, TaskStatus.CANCELLED, failed.cause, swept=True)
-        for node_id, _ in swept
-        if node_id not in childless
-    ]
+    parents = [node_id for node_id, _ in swept if node_id not in childless]
+    return [End(parents, TaskStatus.CANCELLED, failed.cause, swept=True)] if parents else []
 
 
 def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes, error_type: str) -> set[int]:
@@ -226,4 +227,4 @@ class Ties:
             spoilt = self._spoilt(index)
             if spoilt is not None:
                 statuses[index] = TaskStatus.CANCELLED
-                settle(tx, sweep(tx, End(spoilt, self._found[spoilt], spoilt)))
+                settle(tx, sweep(tx, End([spoilt], self._found[spoilt], spoilt)))

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from dispatcher.transaction import Transaction, encoded
 from shared.flows import PARENTS_BYTES_MAX
-from shared.protocol import NULL, Grant
+from shared.protocol import Grant
 
 Edges = Mapping[int, tuple[tuple[str, int], ...]]  # (key, parent_id) by child, in order
 _encode = msgspec.json.Encoder().encode
@@ -35,12 +35,17 @@ def above(tx: Transaction, children: Sequence[int]) -> Edges:
 
 def fitting(tx: Transaction, chosen: Sequence[int], edges: Edges, limit: int) -> int:
     """How many of the chosen tasks, the first one at least, go into an answer with what they are told."""
+    if len(chosen) == 1:
+        return 1
     parents = _parents(edges)
-    sizes: dict[int, int] = dict(tx.ends_bytes(node_ids=encoded([p for p in parents if p > 0])))
-    sizes |= {parent: tx.parents_bytes(child_id=parent) for parent in parents if parent < 0}
+    sizes = dict.fromkeys(parents, 0)
+    sizes |= dict(tx.ends_bytes(node_ids=encoded([parent for parent in sizes if parent > 0])))
+    sizes |= {parent: tx.parents_bytes(child_id=parent) for parent in sizes if parent < 0}
+    if sum(map(sizes.__getitem__, parents)) <= limit:
+        return len(chosen)  # as nearly always
     total = 0
     for n, task_id in enumerate(chosen):
-        total += min(sum(sizes.get(parent, 0) for _, parent in edges.get(task_id, ())), PARENTS_BYTES_MAX)
+        total += min(sum(sizes[parent] for _, parent in edges.get(task_id, ())), PARENTS_BYTES_MAX)
         if n and total > limit:
             return n
     return len(chosen)
@@ -54,8 +59,9 @@ def tell(tx: Transaction, edges: Edges, grants: Sequence[Grant]) -> None:
             grant.parents = telling.of(grant.task_id)
 
 
-def _parents(edges: Edges) -> set[int]:
-    return {parent_id for above in edges.values() for _, parent_id in above}
+def _parents(edges: Edges) -> list[int]:
+    """One for each edge."""
+    return [parent_id for above in edges.values() for _, parent_id in above]
 
 
 class _Telling:
@@ -71,7 +77,7 @@ class _Telling:
         self._look_up(_parents(edges))
 
     def _look_up(self, node_ids: Iterable[int]) -> None:
-        wanted = encoded([node_id for node_id in node_ids if node_id > 0])
+        wanted = encoded([node_id for node_id in set(node_ids) if node_id > 0])
         self._ends |= {task_id: end for task_id, *end in self._tx.ends(node_ids=wanted)}
 
     def of(self, task_id: int) -> dict[str, Raw]:
@@ -86,11 +92,11 @@ class _Telling:
         told: dict[str, Raw] = {}
         for key, parent_id in self._above(child_id):
             if parent_id > 0:
-                told[key] = Raw(_encode(self._entry(parent_id)))
+                told[key] = Raw(self._entry(parent_id))
             elif self._node(parent_id)[1] == "fork":  # a part has the parents of its fork
                 told |= self._of(parent_id)
             else:
-                told[key] = Raw(_encode(self._parts(parent_id)))
+                told[key] = Raw(b"[%b]" % b",".join(self._parts(parent_id)))
         return told
 
     def _above(self, child_id: int) -> tuple[tuple[str, int], ...]:
@@ -105,22 +111,21 @@ class _Telling:
             self._nodes[node_id] = self._tx.node(node_id=node_id)
         return self._nodes[node_id]
 
-    def _parts(self, join_id: int) -> list[dict[str, Any]]:
+    def _parts(self, join_id: int) -> list[bytes]:
         """In order; one entry without a result if the fan-out could not be made."""
         parts = [self._entry(parent_id) for _, parent_id in self._above(join_id) if parent_id > 0]
         *_, status, error = self._node(join_id)
         return parts if parts or status == "completed" else [self._fit(None, status, None, error)]
 
-    def _entry(self, task_id: int) -> dict[str, Any]:
+    def _entry(self, task_id: int) -> bytes:
         return self._fit(task_id, *self._ends.get(task_id, (None, None, None)))
 
-    def _fit(self, task_id: int | None, status: str, result: bytes | None, error: bytes | None) -> dict[str, Any]:
+    def _fit(
+        self, task_id: int | None, status: str | None, result: bytes | None, error: bytes | None
+    ) -> bytes:
         size = len(result or b"") + len(error or b"")
         if size > self._left:
-            return {"status": status, "result": None, "error": {**_TOO_LARGE, "task_id": task_id}}
-        self._left -= size
-        return {
-            "status": status,
-            "result": NULL if result is None else Raw(result),
-            "error": NULL if error is None else Raw(error),
-        }
+            result, error = None, _encode({**_TOO_LARGE, "task_id": task_id})
+        else:
+            self._left -= size
+        return b'{"status":%b,"result":%b,"error":%b}' % (_encode(status), result or b"null", error or b"null")
