@@ -25,7 +25,7 @@ SMALL, LARGE = 10_000, int(os.environ.get("BENCH_LARGE", "10000000"))  # tasks f
 CLAIMS = 300
 LONG_TASKS, LONG_SECONDS, SHORT_TASKS = 100, 5.0, 100_000
 SLOTS = 10  # of each of two workers in the mixed load
-FLOW_TASKS, FLOW_ROUNDS = 10_000, 5
+FLOW_TASKS, FLOW_ROUNDS = 10_000, 15
 
 
 def latency() -> Iterator[Figure]:

@@ -70,7 +70,7 @@ class _Telling:
     def __init__(self, tx: Transaction, edges: Edges) -> None:
         self._tx = tx
         self._edges = dict(edges)
-        self._ends: dict[int, tuple[Any, ...]] = {}  # (status, result, error) of tasks
+        self._ends: dict[int, tuple[Any, ...]] = {}  # (task_id, status, result, error)
         self._nodes: dict[int, tuple[Any, ...]] = {}
         self._told: dict[tuple[tuple[str, int], ...], dict[str, Raw]] = {}  # the same to all of the same parents
         self._left = 0  # bytes that the present task may still be told
@@ -78,7 +78,7 @@ class _Telling:
 
     def _look_up(self, node_ids: Iterable[int]) -> None:
         wanted = encoded([node_id for node_id in set(node_ids) if node_id > 0])
-        self._ends |= {task_id: end for task_id, *end in self._tx.ends(node_ids=wanted)}
+        self._ends |= {end[0]: end for end in self._tx.ends(node_ids=wanted)}
 
     def of(self, task_id: int) -> dict[str, Raw]:
         """By key."""
@@ -115,17 +115,18 @@ class _Telling:
         """In order; one entry without a result if the fan-out could not be made."""
         parts = [self._entry(parent_id) for _, parent_id in self._above(join_id) if parent_id > 0]
         *_, status, error = self._node(join_id)
-        return parts if parts or status == "completed" else [self._fit(None, status, None, error)]
+        return parts if parts or status == "completed" else [self._told_of(None, status, None, error)]
 
     def _entry(self, task_id: int) -> bytes:
-        return self._fit(task_id, *self._ends.get(task_id, (None, None, None)))
+        return self._told_of(*self._ends.get(task_id, (task_id, None, None, None)))
 
-    def _fit(
+    def _told_of(
         self, task_id: int | None, status: str | None, result: bytes | None, error: bytes | None
     ) -> bytes:
-        size = len(result or b"") + len(error or b"")
+        result, error = result or b"null", error or b"null"
+        size = len(result) + len(error)
         if size > self._left:
-            result, error = None, _encode({**_TOO_LARGE, "task_id": task_id})
+            result, error = b"null", _encode({**_TOO_LARGE, "task_id": task_id})
         else:
             self._left -= size
-        return b'{"status":%b,"result":%b,"error":%b}' % (_encode(status), result or b"null", error or b"null")
+        return b'{"status":%b,"result":%b,"error":%b}' % (_encode(status), result, error)
