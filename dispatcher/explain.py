@@ -22,6 +22,8 @@ from shared.lifecycle import ENDED, TaskStatus
 from shared.operating import Explanation
 from shared.protocol import INTEGER_MAX, WorkerInfo
 
+PARENTS_NAMED = 5  # of those that a blocked task waits for
+
 
 class Standing(NamedTuple):
     """A row of the statement `standing`."""
@@ -101,7 +103,7 @@ def _reason(tx: Transaction, task: Standing) -> Reason:
     if task.status == TaskStatus.IN_PROGRESS:
         return _running(tx, task)
     if task.status == TaskStatus.BLOCKED:
-        return Reason("blocked", "it waits until the tasks it depends on have ended", {})
+        return _blocked(tx, task)
     if task.deadline_at is not None and task.deadline_at <= tx.now:
         return Reason(
             "deadline", "its deadline has passed; it ends as failed now", {"deadline": iso(task.deadline_at)}
@@ -109,6 +111,16 @@ def _reason(tx: Transaction, task: Standing) -> Reason:
     if task.status == TaskStatus.SCHEDULED:
         return _not_due(tx, task)
     return _paused(tx, task) or _no_worker(tx, task) or _limited(tx, task) or _in_line(tx, task)
+
+
+def _blocked(tx: Transaction, task: Standing) -> Reason:
+    """The tasks it depends on, through forks and joins, that have not ended; the first few by their ids."""
+    live = [task_id for (task_id,) in tx.live_parent_ids(child_id=task.task_id)]
+    named = ", ".join(map(str, live[:PARENTS_NAMED]))
+    more = len(live) - PARENTS_NAMED
+    which = f"{named} and {more:,} more" if more > 0 else named
+    message = "it waits until the tasks it depends on have ended" + (f": {which}" if live else "")
+    return Reason("blocked", message, {"waits_for": live[:PARENTS_NAMED], "waiting_for": len(live)})
 
 
 def _ended(task: Standing) -> Reason:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
-from dispatcher import attempts, checks, fanout, graph, kin, second_life
+from dispatcher import attempts, checks, fanout, graph, idempotency, kin, second_life
 from dispatcher import submissions as storage
 from dispatcher.checks import Times
 from dispatcher.database import Database
 from dispatcher.graph import Node
+from dispatcher.idempotency import Answer, Repeatable
 from dispatcher.operation import Run
 from dispatcher.registry import Registry
 from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
@@ -32,6 +33,14 @@ CANCELLED = msgspec.json.encode({"type": "Cancelled", "message": "cancelled on r
 _encode = msgspec.json.Encoder().encode
 
 
+class Made(NamedTuple):
+    """A flow that was stored: the ids of its tasks by key (None: not known yet), and a warning or None."""
+
+    flow_id: int
+    task_ids: dict[str, int | None]
+    warning: str | None
+
+
 class Flows:
     """The verbs of flows, each one transaction, and the questions about them."""
 
@@ -41,22 +50,35 @@ class Flows:
         self._registry = registry
         self._write = write
 
-    def submit(
-        self, flow: FlowSubmission, fields: Mapping[str, str]
-    ) -> tuple[int, dict[str, int | None], str | None]:
-        """Store a flow; returns its id, the ids of its tasks by key (None: not known yet), and a warning or None.
+    def submit(self, flow: FlowSubmission, fields: Mapping[str, str]) -> Made:
+        """Store a flow. `fields`: where the parents of a key were written.
 
-        `fields`: where the parents of a key were written. Raises Invalid or TooLarge naming field or path.
+        Raises Invalid or TooLarge naming field or path.
         """
+        made: Made = self._write(self._submitting(flow, fields))
+        return made
+
+    def submit_once(
+        self,
+        repeatable: Repeatable,
+        flow: FlowSubmission,
+        fields: Mapping[str, str],
+        answer: Callable[[Made], Answer],
+    ) -> Answer:
+        """As `submit`, but a request that comes again gets the `answer` of the first. Invalid: another body."""
+        store = self._submitting(flow, fields)
+        final: Answer = self._write(lambda tx: idempotency.once(tx, repeatable, lambda: answer(store(tx))))
+        return final
+
+    def _submitting(self, flow: FlowSubmission, fields: Mapping[str, str]) -> Callable[[Transaction], Made]:
         times = checks.submissions(flow.tasks, self._database.clock.wall(), True)
         nodes = graph.plan(flow, fields)
 
-        def run(tx: Transaction) -> tuple[int, dict[str, int | None], str | None]:
+        def run(tx: Transaction) -> Made:
             warning = self._registry.unknown_types_warning(tx, {task.type for task in flow.tasks})
-            return *store(tx, flow.name, nodes, times), warning
+            return Made(*store(tx, flow.name, nodes, times), warning)
 
-        result: tuple[int, dict[str, int | None], str | None] = self._write(run)
-        return result
+        return run
 
     def cancel(self, flow_id: int) -> None:
         """End what has not ended of a flow. NotFound, AlreadyEnded."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from flask import Response, request
 
+from dispatcher.idempotency import Answer
 from shared import errors
 from shared.flows import FlowSubmission, ForeignFlow, from_foreign, is_foreign
 from shared.protocol import REQUEST_BYTES_MAX
@@ -101,3 +102,11 @@ def flow(data: bytes) -> tuple[FlowSubmission, Mapping[str, str]]:
     if is_foreign(decode(data, _fields)):
         return from_foreign(decode(data, _foreign_flow))
     return decode(data, _flow), {}
+
+
+def sent(answer: Answer) -> Response:
+    """An answer that was kept for a request that may come again; a repeat says so."""
+    response = Response(answer.body, answer.status, mimetype="application/json")
+    if answer.replayed:
+        response.headers["Idempotent-Replay"] = "true"
+    return response

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
-from dispatcher import wire
+from dispatcher import idempotency, wire
+from dispatcher.flows import Made
+from dispatcher.idempotency import Answer
 from dispatcher.ledger import Ledger
 from shared.flows import FlowFilter
 from shared.protocol import Nothing
@@ -22,9 +24,12 @@ def blueprint(ledger: Ledger) -> Blueprint:
     @routes.post("/flows")
     def submit() -> Response:
         wire.query(Nothing)
-        flow_id, task_ids, warning = ledger.flows.submit(*wire.flow(ledger.profiles.fill(wire.body())))
-        answer: dict[str, Any] = {"flow_id": flow_id, "task_ids": task_ids}
-        return wire.answer(answer if warning is None else {**answer, "warning": warning}, 201)
+        data = ledger.profiles.fill(wire.body())
+        flow, fields = wire.flow(data)
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return wire.sent(_answer(ledger.flows.submit(flow, fields)))
+        return wire.sent(ledger.flows.submit_once(idempotency.repeatable(key, data), flow, fields, _answer))
 
     @routes.get("/flows")
     def list_flows() -> Response:
@@ -50,3 +55,9 @@ def blueprint(ledger: Ledger) -> Blueprint:
         return wire.answer(ledger.flows.show(flow_id))
 
     return routes
+
+
+def _answer(made: Made) -> Answer:
+    flow_id, task_ids, warning = made
+    body: dict[str, Any] = {"flow_id": flow_id, "task_ids": task_ids}
+    return Answer(201, msgspec.json.encode(body if warning is None else {**body, "warning": warning}) + b"\n")

@@ -120,9 +120,9 @@ def _submit(ledger: Ledger, data: bytes, submissions: Sequence[Submission], batc
     """Store them and answer; a request that came before with the same Idempotency-Key is answered as then."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        return _sent(_answer(ledger.submit(submissions, batch=batch), batch))
+        return wire.sent(_answer(ledger.submit(submissions, batch=batch), batch))
     once = idempotency.repeatable(key, data)
-    return _sent(ledger.submit_once(once, submissions, batch, lambda submitted: _answer(submitted, batch)))
+    return wire.sent(ledger.submit_once(once, submissions, batch, lambda submitted: _answer(submitted, batch)))
 
 
 def _answer(submitted: Submitted, batch: bool) -> Answer:
@@ -133,10 +133,3 @@ def _answer(submitted: Submitted, batch: bool) -> Answer:
     if warning is not None:
         body["warning"] = warning
     return Answer(200 if existing and not batch else 201, msgspec.json.encode(body) + b"\n")
-
-
-def _sent(answer: Answer) -> Response:
-    response = Response(answer.body, answer.status, mimetype="application/json")
-    if answer.replayed:
-        response.headers["Idempotent-Replay"] = "true"
-    return response

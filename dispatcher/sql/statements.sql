@@ -736,6 +736,14 @@ WITH RECURSIVE up (node_id) AS (
     SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
 SELECT node_id FROM up WHERE node_id > 0 ORDER BY node_id;
 
+-- name: live_parent_ids
+-- Those of them that have not ended.
+WITH RECURSIVE up (node_id) AS (
+    SELECT parent_id FROM edges WHERE child_id = :child_id
+    UNION
+    SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
+SELECT t.task_id FROM up u JOIN tasks t ON t.task_id = u.node_id WHERE t.finished_at IS NULL ORDER BY t.task_id;
+
 -- name: live_parents$
 SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
   LEFT JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'

@@ -189,3 +189,29 @@ def test_an_unknown_profile_is_refused_with_those_known(profiled: Api) -> None:
     refused = error(profiled.post("/tasks", {"type": "noop", "profile": "nightly"}), 422, "invalid")
 
     assert refused["details"] == {"field": "profile", "allowed": ["batch"]}
+
+
+def test_a_flow_that_comes_again_with_its_key_is_answered_as_then(api: Api) -> None:
+    headers = {"Idempotency-Key": "nightly"}
+    first = api.client.post("/flows", json=PAIR, headers=headers)
+    again = api.client.post("/flows", json=PAIR, headers=headers)
+    other = api.client.post("/flows", json={**PAIR, "name": "other"}, headers=headers)
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.data == first.data
+    assert "Idempotent-Replay" not in first.headers
+    assert again.headers["Idempotent-Replay"] == "true"
+    assert other.status_code == 422
+    assert len(api.json("GET", "/flows")["flows"]) == 1
+
+
+def test_a_blocked_task_names_those_it_waits_for(api: Api) -> None:
+    parents = [{"key": str(number), "type": "noop"} for number in range(7)]
+    child = {"key": "child", "type": "noop", "depends_on": [parent["key"] for parent in parents]}
+    api.json("POST", "/flows", {"tasks": [*parents, {**child, "run_if": "all_finished"}]}, 201)
+    api.json("POST", "/tasks/1/cancel")
+
+    explained = api.json("GET", "/tasks/8/explain")
+
+    assert explained["details"] == {"waits_for": [2, 3, 4, 5, 6], "waiting_for": 6}
+    assert explained["message"].endswith(": 2, 3, 4, 5, 6 and 1 more")
