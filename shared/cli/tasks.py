@@ -227,8 +227,9 @@ def show_logs(baton: Session, task_id: int, attempt: int | None, follow: bool) -
             page = baton.client.logs(task_id, attempt=attempt, after=after)
         if not over:
             time.sleep(LOOK_SECONDS)
-    if baton.as_json and not after:
-        screen.json_line(page)
+    if not after:
+        baton.answer(page)
+        click.echo(f"task {task_id} has logged nothing", err=True)
 
 
 LOOK_SECONDS = 0.5  # a worker sends log lines with its heartbeat, every second

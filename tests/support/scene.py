@@ -6,8 +6,10 @@ import contextlib
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +33,7 @@ from shared.protocol import (
 )
 from shared.settings import ROOT
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 40.0
 
 
 class Ran(NamedTuple):
@@ -72,34 +74,40 @@ class Scene:
                 code = end.code
         return Ran(int(code or 0), out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start it in a process of its own."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def start(self, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """Run it in a process of its own, which ends with the block at the latest."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "shared.cli", *arguments],
             cwd=ROOT,
             env={**os.environ, **self.environment, "COLUMNS": "100", "LINES": "30"},
             text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
+        guard = threading.Timer(WAIT_SECONDS, process.kill)  # who reads from it must not read for ever
+        guard.start()
+        try:
+            yield process
+            process.wait(WAIT_SECONDS)
+        finally:
+            guard.cancel()
+            process.kill()
+            process.communicate()
 
     def process(self, *arguments: str) -> Ran:
         """Run it in a process of its own."""
         with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate()
             return Ran(process.returncode, out, err)
 
     @contextlib.contextmanager
     def terminal(self, *arguments: str) -> Iterator[Terminal]:
         """Run it on a terminal."""
         ours, theirs = pty.openpty()
-        process = self.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
-        os.close(theirs)
-        try:
+        with self.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
             yield Terminal(ours, process)
-        finally:
-            process.kill()
-            process.wait()
-            os.close(ours)
+        os.close(ours)
 
     # --- what a worker does
 
@@ -167,6 +175,10 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         os.write(self.handle, keys.encode())
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
 
     def ended(self) -> int:
         """Its exit code."""
