@@ -116,25 +116,32 @@ class Scene:
         payload = msgspec.Raw(msgspec.json.encode(fields.pop("payload", {})))
         return int(self.client.submit(Submission(type, payload=payload, **fields))["task_id"])
 
-    def exchange(self, name: str = "worker-1", state: Any = "running", **parts: Any) -> list[Grant]:
-        """A message of a worker that runs every type."""
-        worker = WorkerInfo(f"{name}-id", name=name, host="lab", slots=4, state=state)
+    def exchange(
+        self, name: str = "worker-1", state: Any = "running", types: list[str] | None = None, **parts: Any
+    ) -> list[Grant]:
+        """A message of a worker."""
+        worker = WorkerInfo(f"{name}-id", name=name, host="lab", slots=4, types=types, state=state)
         return self.client.exchange(Exchange(worker, **parts)).tasks
 
     def claim(self, type: str) -> Grant:
-        """Claim the next task of a type."""
-        (grant,) = self.exchange("hand", want=1, want_types=[type])  # others may be paused
+        """Claim the next task of a type, as a worker that runs nothing else."""
+        (grant,) = self._hand(type, want=1)
         return grant
 
     def progress(self, grant: Grant, share: float, message: str) -> None:
         """Report that it runs."""
         held = Holding(grant.lease_id, grant.task_id, grant.attempt, running=True, progress=share, message=message)
-        self.exchange(holding=[held])
+        self._hand(grant.type, holding=[held])
 
     def log(self, grant: Grant, *lines: str) -> None:
         """Send lines of its log."""
-        fence = {"task_id": grant.task_id, "attempt": grant.attempt, "lease_id": grant.lease_id}
-        self.exchange(logs=[AttemptLog(**fence, lines=[LogLine(line) for line in lines])])
+        log = AttemptLog(
+            task_id=grant.task_id,
+            attempt=grant.attempt,
+            lease_id=grant.lease_id,
+            lines=[LogLine(line) for line in lines],
+        )
+        self._hand(grant.type, logs=[log])
 
     def complete(self, grant: Grant, result: Any = None) -> int:
         """Report its result; returns its id."""
@@ -152,9 +159,12 @@ class Scene:
         return self.fail(self.claim(type))
 
     def _report(self, grant: Grant, **how: Any) -> int:
-        fence = {"task_id": grant.task_id, "attempt": grant.attempt, "lease_id": grant.lease_id}
-        self.exchange(results=[Result(**fence, elapsed_seconds=0.5, **how)])
+        fence: dict[str, Any] = {"task_id": grant.task_id, "attempt": grant.attempt, "lease_id": grant.lease_id}
+        self._hand(grant.type, results=[Result(**fence, elapsed_seconds=0.5, **how)])
         return grant.task_id
+
+    def _hand(self, type: str, **parts: Any) -> list[Grant]:
+        return self.exchange(f"hand-{type}", types=[type], **parts)
 
 
 class Terminal:
