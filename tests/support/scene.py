@@ -187,8 +187,11 @@ class Terminal:
         os.write(self.handle, keys.encode())
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
+        """What Ctrl-C does. Pressed again if nothing happens: Python drops one that comes during a finalizer."""
         self.process.send_signal(signal.SIGINT)
+        again = threading.Timer(WAIT_SECONDS / 4, self.process.send_signal, [signal.SIGINT])
+        again.daemon = True
+        again.start()
 
     def ended(self) -> int:
         """Its exit code."""
