@@ -77,7 +77,7 @@ def postgresql_growth() -> Iterator[Figure]:
         yield Figure(name, percentile(times, 0.99) * 1e3, "ms", "≤ 50")
     with clusters(1) as ((baton,), url), psycopg.connect(url) as old:
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        old.execute("SELECT count(*) FROM tasks")
+        old.execute("SELECT 1")  # from here on it sees, and so keeps, everything as it is
         times = _busy(baton, OLD_SECONDS)
         name = f"PostgreSQL: claim p99 beside a transaction of {OLD_SECONDS:g} s"
         yield Figure(name, percentile(times, 0.99) * 1e3, "ms", "≤ 50")

@@ -1,4 +1,4 @@
-"""How one attempt ends: its row in the history, and the account of work useful, saved and lost.
+"""How one attempt ends: its place in the history, and the account of work useful, saved and lost.
 
 Work is counted in seconds. When an attempt does not complete, what its checkpoints hold is saved,
 the rest of its time is lost; a completed task's seconds, resumed ones included, are useful.
@@ -112,7 +112,6 @@ def end(
         lost_seconds=lost,
         alone=held.alone,
         counted=int(outcome is Outcome.RECLAIMED and crashes is not None),
-        cached=0,
         error=error,
     )
     if status in ENDED:
@@ -187,12 +186,11 @@ def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
     ended = tx.complete(rows=reports.encoded, now=tx.now).fetchall()
     if not ended:
         return set()
-    won = {(task_id, attempt) for task_id, attempt, *_ in ended}
+    won = {row[:2] for row in ended}
     winners, encoded = reports.rows, reports.encoded
     if len(won) < len(winners):
         winners = [row for row in winners if row[:2] in won]
         encoded = _encode(winners).decode()
-    tx.record_completed(rows=encoded)
     tx.record_results(rows=encoded)
     remembered = [row[0] for row in ended if row[4] is not None]
     if remembered:

@@ -45,13 +45,13 @@ def submissions(given: Sequence[Submission], now: float, batch: bool) -> list[Ti
     """Check each submission; returns its times."""
     times: list[Times] = []
     for index, submission in enumerate(given):
-        where = f"tasks[{index}]." if batch else ""
         body = bytes(submission.payload)
         if body != _EMPTY:
-            payload(submission.payload, f"{where}payload")
+            payload(submission.payload, f"tasks[{index}].payload" if batch else "payload")
         if submission.delay_seconds is None and submission.run_at is None and submission.deadline is None:
             times.append(_ANY_TIME)
         else:
+            where = f"tasks[{index}]." if batch else ""
             times.append(Times(_run_at(submission, now, where), _deadline_at(submission, now, where)))
     return times
 

@@ -74,7 +74,9 @@ class Claims:
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
             now=tx.now,
         )
-        for lane, those in grouped((c[4], c[1]) for c in chosen).items():
+        lanes = {c[4] for c in chosen}
+        alike = grouped((c[4], c[1]) for c in chosen) if len(lanes) > 1 else {chosen[0][4]: ids}
+        for lane, those in alike.items():
             tx.moved(lane, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those)
         keyed = [(c[1], c[4], c[8]) for c in chosen if c[8] is not None]
         if keyed:

@@ -183,7 +183,7 @@ def writing(side: Side, lease_now: float) -> Iterator[None]:
     side.engine.begin()
     try:
         yield
-        side.engine.commit(lease_now, Counter())
+        side.engine.commit(lease_now, Counter(), ())
     except BaseException:
         side.engine.rollback()
         raise

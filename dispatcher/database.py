@@ -244,7 +244,7 @@ class Database:
         for operation in operations:
             self._attempt(operation, begin(), group)
         left = self._serve_waiting(begin, group)
-        self.engine.commit(lease_now, left)
+        self.engine.commit(lease_now, left, group.older)
 
     def _start_over(self, operations: list[Operation], group: Group) -> None:
         """As before the transaction: its operations unbegun, those that were parked parked again."""

@@ -8,7 +8,7 @@ how its database begins, keeps and undoes one, and what its errors mean.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -64,8 +64,11 @@ class Engine(Protocol):
     def release(self) -> None:
         """Keep what happened since the savepoint."""
 
-    def commit(self, lease_now: float, arrivals: Counter[str]) -> None:
-        """Keep everything; `arrivals`: tasks that nobody here takes, told to other dispatchers."""
+    def commit(self, lease_now: float, arrivals: Counter[str], older: Collection[str]) -> None:
+        """Keep everything; `arrivals`: tasks that nobody here takes, told to other dispatchers.
+
+        `older`: lanes where something came to stand before what was pending already.
+        """
 
     def rollback(self) -> None:
         """Undo everything; never raises."""

@@ -49,8 +49,9 @@ class Gate:
 
     def _look_at_lanes(self, tx: Transaction) -> None:
         self._paused = set(tx.pauses())
+        rows = tx.lane_limits().fetchall()  # locked, where others claim too: only then what runs is certain
         running = limits.running_in_lanes(tx)
-        for limit in [Limit(*row) for row in tx.lane_limits()]:
+        for limit in [Limit(*row) for row in rows]:
             self._limit(limit, limits.matching(limit.kind, limit.name, running))
 
     def _limit(self, limit: Limit, running: int) -> None:

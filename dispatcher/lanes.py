@@ -5,7 +5,8 @@ Names have no slash, so a lane is a plain string that counters and messages can 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from shared.protocol import WorkerInfo
 
@@ -15,6 +16,7 @@ def lane(queue: str, type: str) -> str:
     return f"{queue}/{type}"
 
 
+@lru_cache(maxsize=4096)  # asked for every task that is granted
 def split(lane: str) -> tuple[str, str]:
     """(queue, type) of a lane."""
     queue, _, type = lane.partition("/")
@@ -22,10 +24,12 @@ def split(lane: str) -> tuple[str, str]:
 
 
 class Served:
-    """The lanes that a worker serves: those of its types and queues, where it named any."""
+    """The lanes that a worker serves: those of its types and queues, where it named any; `types`: fewer now."""
 
-    def __init__(self, info: WorkerInfo) -> None:
+    def __init__(self, info: WorkerInfo, types: Collection[str] | None = None) -> None:
         self._types = None if info.types is None else frozenset(info.types)
+        if types is not None:
+            self._types = frozenset(types) if self._types is None else self._types & frozenset(types)
         self._queues = None if info.queues is None else frozenset(info.queues)
 
     def __contains__(self, lane: str) -> bool:

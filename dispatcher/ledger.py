@@ -163,7 +163,7 @@ class Ledger:
         checks.worker_message(message)
         worker = Worker(message.worker)
         reports = attempts.Reports(message.results)
-        served = Served(message.worker)
+        served = Served(message.worker, message.want_types)
         claims: list[Claim] = []
         wait_seconds = min(message.wait_seconds, self.settings.long_poll_seconds) if message.want else 0.0
 

@@ -101,14 +101,15 @@ def settle(tx: Transaction) -> None:
 
 def _admit(tx: Transaction, name: str, limit: Limit | None) -> None:
     if limit is None:
-        tx.arrivals.update(where for _, where in tx.admit_any(name=name, n=BATCH_MAX))
+        for _, where in tx.admit_any(name=name, n=BATCH_MAX):
+            tx.arrived(where)
         return
     n = min(room(tx, limit, tx.running_of_key(name=name)), AHEAD)
     here: tuple[str, str] = ("", "")
     while n and (found := tx.next_waiting_lane(name=name, queue=here[0], type=here[1])):
         here = queue, type = found
         admitted = tx.admit(name=name, queue=queue, type=type, n=n).fetchall()
-        tx.arrivals[lane(queue, type)] += len(admitted)
+        tx.arrived(lane(queue, type), len(admitted))
 
 
 def may_readopt(tx: Transaction, where: str, limit_key: str | None) -> bool:
@@ -252,7 +253,8 @@ def _bite(tx: Transaction, kind: Kind, name: str) -> bool:
         _wake(tx, kind, name)
     elif row is None:
         admitted = tx.admit_any(name=name, n=BITE).fetchall()
-        tx.arrivals.update(where for _, where in admitted)
+        for _, where in admitted:
+            tx.arrived(where)
         if len(admitted) == BITE:
             return False
     elif len(tx.hold_back_any(name=name, n=BITE).fetchall()) == BITE:
@@ -274,7 +276,7 @@ def _wake(tx: Transaction, kind: str, name: str) -> None:
     """Claims that wait for such tasks are tried again."""
     for (where,) in tx.pending_lanes():
         if split(where)[kind == "type"] == name:
-            tx.arrivals[where] += WANT_MAX
+            tx.arrived(where, WANT_MAX)
 
 
 def named(setting: LimitName) -> tuple[Kind, str]:

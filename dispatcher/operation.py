@@ -68,3 +68,8 @@ class Group:
     def arrivals(self) -> Counter[str]:
         """Tasks by lane that this transaction makes claimable."""
         return sum((effect.arrivals for effect in self.effects), Counter[str]())
+
+    @property
+    def older(self) -> set[str]:
+        """Lanes where they may stand before others."""
+        return set().union(*(effect.older for effect in self.effects))

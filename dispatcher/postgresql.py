@@ -15,7 +15,7 @@ import secrets
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from dispatcher import migrations, statements
 from dispatcher.clock import ServerClock
 from dispatcher.engine import CannotStart
+from dispatcher.floors import Floors
 from dispatcher.statements import PARAMETER, SQL, Kind, Run, columns_to_rows
 from shared.errors import BatonError, DatabaseUnavailable, Unconfirmed
 
@@ -50,8 +51,9 @@ class PostgreSQL:
     shared = True
     errors = (psycopg.Error, PoolTimeout)
     # psycopg.OperationalError: the line broke, the server stops, a time-out, a full disk, a deadlock.
-    aborting = (psycopg.OperationalError, psycopg.InterfaceError)
+    aborting = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UniqueViolation)
     retryable = (
+        psycopg.errors.UniqueViolation,  # another dispatcher was first with that key: now it can be seen
         psycopg.errors.DeadlockDetected,
         psycopg.errors.SerializationFailure,
         psycopg.errors.LockNotAvailable,
@@ -63,7 +65,9 @@ class PostgreSQL:
     ) -> None:
         self.url = url
         self.features = features
-        self.statements = named_statements()
+        named = named_statements()
+        self._floors = Floors(named["claimable"], named["claimable_after"])
+        self.statements: dict[str, Run] = {**named, "claimable": self._floors.claimable}
         self.clock = ServerClock(grace_seconds)
         self.shard = secrets.randbelow(SHARDS)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -108,17 +112,20 @@ class PostgreSQL:
 
     def undo(self) -> None:
         """Undo what happened since the savepoint."""
+        self._floors.forget()
         self.connection.execute("ROLLBACK TO SAVEPOINT operation")
 
     def release(self) -> None:
         """Keep what happened since the savepoint."""
         self.connection.execute("RELEASE SAVEPOINT operation")
 
-    def commit(self, lease_now: float, arrivals: Counter[str]) -> None:
+    def commit(self, lease_now: float, arrivals: Counter[str], older: Collection[str]) -> None:
         """Keep everything; one notice at most for all that arrived."""
+        self._floors.forget(older)
         if arrivals and "notify" in self.features:
             told = dict(arrivals.most_common(TYPES_TOLD))
-            message = msgspec.json.encode({"sender": self.name, "arrivals": told}).decode()
+            before = [lane for lane in told if lane in older]
+            message = msgspec.json.encode({"sender": self.name, "arrivals": told, "older": before}).decode()
             self.statements["notify"](self.connection, message=message)
         self._committing = True
         self.connection.execute("COMMIT")
@@ -126,6 +133,7 @@ class PostgreSQL:
 
     def rollback(self) -> None:
         """Undo everything; a line that is broken has undone it already."""
+        self._floors.forget()
         try:
             self.connection.execute("ROLLBACK")
         except (psycopg.Error, AssertionError):
@@ -182,6 +190,7 @@ class PostgreSQL:
     def _hear(self, message: str, wake: Callable[[Counter[str]], None]) -> None:
         told = msgspec.json.decode(message)
         if told["sender"] != self.name:
+            self._floors.forget(told["older"])
             wake(Counter(told["arrivals"]))
 
     def _connect(self, writes: bool = False) -> psycopg.Connection[Any]:

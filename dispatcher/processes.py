@@ -20,7 +20,7 @@ from shared import pidfile
 from shared.log import Log
 from shared.settings import Settings
 
-SHARED_PORT = "BATON_SHARED_PORT"  # set for the children: others listen on the port as well
+SHARED_PORT = "BATON_SHARED_PORT_OF"  # set for the children: the parent's pid; others listen on the port too
 RESTART_SECONDS = 1.0
 
 
@@ -33,7 +33,7 @@ def run(settings: Settings, log: Log) -> None:
 
 def follow_parent() -> None:
     """In a child: stop when the parent is gone, however it went; it could not be stopped any more."""
-    parent = os.getppid()
+    parent = int(os.environ[SHARED_PORT])  # it may be gone already, so getppid() would be somebody else's
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -46,7 +46,7 @@ def follow_parent() -> None:
 class _Parent:
     def __init__(self, count: int, port: int, log: Log) -> None:
         self._environment = {**os.environ, "DISPATCHER_PROCESSES": "1", "DISPATCHER_PORT": str(port)}
-        self._environment[SHARED_PORT] = "1"
+        self._environment[SHARED_PORT] = str(os.getpid())
         self._log = log
         self._stopping = threading.Event()
         self._children: list[subprocess.Popen[bytes]] = []

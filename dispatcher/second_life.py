@@ -12,7 +12,6 @@ def check_key(tx: Transaction, task_id: int, unique_key: str | None) -> None:
     """Conflict if another task has taken the key since."""
     if unique_key is None:
         return
-    tx.lock_key(unique_key=[unique_key])
     holder = tx.live_with_key(unique_key=unique_key)
     if holder is not None:
         raise errors.Conflict(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +71,7 @@ class SQLite:
         """Keep what happened since the savepoint."""
         self.connection.execute("RELEASE operation")
 
-    def commit(self, lease_now: float, arrivals: Counter[str]) -> None:
+    def commit(self, lease_now: float, arrivals: Counter[str], older: Collection[str]) -> None:
         """One fsync. There is nobody else to tell."""
         if lease_now - self._lease_saved >= LEASE_CLOCK_SECONDS:
             self.statements["save_lease_clock"](self.connection, lease_now=lease_now)

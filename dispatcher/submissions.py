@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from dispatcher.checks import Times
 from dispatcher.lanes import lane
-from dispatcher.transaction import Transaction, grouped, rows
+from dispatcher.transaction import Transaction, encoded, grouped
 from shared.lifecycle import TaskStatus
 from shared.protocol import Submission
 
@@ -51,7 +51,6 @@ def store(
         return Submitted(ids, statuses, set())
     known: dict[str, tuple[int, TaskStatus]] = {}
     keys = sorted({s.unique_key for s in submissions if s.unique_key is not None})
-    tx.lock_key(unique_key=keys)
     for key in keys:
         row = tx.live_with_key(unique_key=key)
         if row is not None:
@@ -83,34 +82,62 @@ def _insert(
     ids = [task_id for first, last in ranges for task_id in range(first, last + 1)]
     due = [run_at if run_at is not None and run_at > tx.now else None for run_at, _ in times]
     statuses = [_status(run_at, place) for run_at, place in zip(due, places, strict=True)]
-    tx.submit(
-        now=tx.now,
-        rows=rows(
-            ids,
-            (s.type for s in submissions),
-            statuses,
-            (s.priority for s in submissions),
-            due,
-            (s.max_retries for s in submissions),
-            (s.crash_limit for s in submissions),
-            (s.timeout_seconds for s in submissions),
-            (None if s.backoff is None else _encode(s.backoff).decode() for s in submissions),
-            (None if not s.tags else _encode(s.tags).decode() for s in submissions),
-            (s.queue for s in submissions),
-            (place.flow_id for place in places),
-            (place.kin for place in places),
-        ),
-    )
+    alike = zip(submissions, statuses, due, places, strict=True)
+    kinds = (_kind(s, status, run_at, place) for s, status, run_at, place in alike)
+    for facts, those in grouped(zip(kinds, ids, strict=True)).items():
+        kind = _Kind(*facts)
+        tx.submit(task_ids=encoded(those), now=tx.now, **kind._asdict())
+        tx.moved(lane(kind.queue, kind.type), None, kind.status, those)
     _restrict(tx, ids, submissions, times)
     _store_bodies(tx, ids, submissions)
-    alike = zip(submissions, ids, statuses, strict=True)
-    lanes = grouped(((s.queue, s.type, s.limit_key, status), i) for s, i, status in alike)
-    for (queue, type, limit_key, status), those in lanes.items():
-        tx.moved(lane(queue, type), None, status, those, limit_key)
+    for status in dict.fromkeys(statuses):
+        keyed = [
+            (task_id, lane(s.queue, s.type), s.limit_key)
+            for task_id, s, now_is in zip(ids, submissions, statuses, strict=True)
+            if s.limit_key is not None and now_is is status
+        ]
+        if keyed:
+            tx.keep_places(status, keyed)
+    tx.older.update(lane(s.queue, s.type) for s in submissions if s.priority)
     waits = [at for at, status in zip(due, statuses, strict=True) if at and status is TaskStatus.SCHEDULED]
     if waits:
         tx.due(min(waits))
     return ids, statuses
+
+
+class _Kind(NamedTuple):
+    """What the tasks of a batch often have in common: those that have it all are stored as one."""
+
+    type: str
+    status: TaskStatus
+    priority: int
+    run_at: float | None
+    max_retries: int | None
+    crash_limit: int | None
+    timeout_seconds: float | None
+    backoff: str | None
+    tags: str | None
+    queue: str
+    flow_id: int | None
+    kin: int | None
+
+
+def _kind(s: Submission, status: TaskStatus, run_at: float | None, place: Place) -> tuple[Any, ...]:
+    """The fields of a _Kind, plain: there may be ten thousand of them."""
+    return (
+        s.type,
+        status,
+        s.priority,
+        run_at,
+        s.max_retries,
+        s.crash_limit,
+        s.timeout_seconds,
+        None if s.backoff is None else _encode(s.backoff).decode(),
+        None if not s.tags else _encode(s.tags).decode(),
+        s.queue,
+        place.flow_id,
+        place.kin,
+    )
 
 
 def _status(run_at: float | None, place: Place) -> TaskStatus:

@@ -34,6 +34,7 @@ class Transaction:
         self.lease_now = lease_now
         self.counts: Counter[tuple[str, str]] = Counter()  # change of (lane, status)
         self.arrivals: Counter[str] = Counter()  # tasks by lane that may be claimed now
+        self.older: set[str] = set()  # lanes where they may stand before others that wait already
         self.touched: set[str] = set()  # limit keys of which a place may have become free, or be asked for
         self.flow_counts: Counter[tuple[int, str]] = Counter()  # change of (flow_id, live or how ended)
         self.ended: list[int] = []
@@ -61,11 +62,17 @@ class Transaction:
         if target is not None:
             self.counts[lane, target] += len(ids)
         if target is TaskStatus.PENDING:
-            self.arrivals[lane] += len(ids)
+            self.arrived(lane, len(ids), new=source is None)
         elif target in ENDED:
             self.ended += ids
         if limit_key is not None:
             self.keep_places(target, [(task_id, lane, limit_key) for task_id in ids])
+
+    def arrived(self, lane: str, n: int = 1, *, new: bool = False) -> None:
+        """Note that tasks of a lane may be claimed now; `new` ones stand behind all others."""
+        self.arrivals[lane] += n
+        if not new:
+            self.older.add(lane)
 
     def keep_places(self, target: TaskStatus | None, tasks: Sequence[tuple[int, str, str]]) -> None:
         """Where tasks with a limit_key stand, as (task_id, lane, limit_key), after a change of status.

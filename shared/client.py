@@ -12,20 +12,19 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
-import requests
-import urllib3
 
 from shared import errors
 from shared.backoff import RECONNECT
+from shared.line import Line, Silence
 from shared.protocol import BATCH_MAX, Batch, Exchange, ExchangeAnswer, Submission
 
-CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0  # on top of the time a request asks the dispatcher to wait
 MANY_SECONDS = 600.0  # millions of tasks, revived or dropped by one request, take minutes
 _REQUEST_BYTES_AIM = 8 * 1024 * 1024  # half of what one request may have, so a batch always fits
+_HEADERS = {"Content-Type": "application/json", "User-Agent": "baton"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,13 +39,13 @@ class DispatcherClient:
         given = [urls] if isinstance(urls, str) else urls
         self.urls = random.sample([url.rstrip("/") for url in given], len(given))  # the first is in use
         self.patience_seconds = patience_seconds
-        self._session = requests.Session()
+        self._lines: dict[str, Line] = {}
         self._answer = msgspec.json.Decoder(ExchangeAnswer)
-        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
 
     def close(self) -> None:
         """Close the connection."""
-        self._session.close()
+        for line in self._lines.values():
+            line.close()
 
     # --- submitting
 
@@ -290,37 +289,17 @@ class DispatcherClient:
 
     def _once(self, method: str, path: str, body: bytes | None, wait_seconds: float, key: str | None) -> bytes:
         url = self.urls[0]
-        request = self._request(method, url + path, body)
-        request.headers.pop("Idempotency-Key", None)  # of the call before, if the request is a kept one
-        if key is not None:
-            request.headers["Idempotency-Key"] = key
+        line = self._lines.get(url) or self._lines.setdefault(url, Line(url))
+        headers = _HEADERS if key is None else {**_HEADERS, "Idempotency-Key": key}
         try:
-            answer = self._session.get_adapter(url).send(
-                request, timeout=(CONNECT_SECONDS, wait_seconds + ANSWER_SECONDS)
-            )
-            content = answer.content
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            sent = not isinstance(error, requests.ConnectTimeout) and "Failed to establish" not in str(error)
+            status, content = line.call(method, path, body, headers, wait_seconds + ANSWER_SECONDS)
+        except Silence as silence:
             advice = "start the dispatcher with ./start_dispatcher.sh, or check DISPATCHER_URL"
-            reason = f"{url} does not answer ({_short(error)}); {advice}"
-            raise errors.Unreachable(reason, sent=sent) from None
-        if answer.status_code >= 400:
-            raise errors.from_body(answer.status_code, _decoded(content))
+            reason = f"{url} does not answer ({silence}); {advice}"
+            raise errors.Unreachable(reason, sent=silence.sent) from None
+        if status >= 400:
+            raise errors.from_body(status, _decoded(content))
         return content
-
-    def _request(self, method: str, url: str, body: bytes | None) -> requests.PreparedRequest:
-        """A prepared request, kept per URL without a query: preparing costs more than sending."""
-        key = (method, url)
-        request = self._prepared.get(key)
-        if request is None:
-            headers = {"Content-Type": "application/json", "User-Agent": "baton"}
-            request = requests.Request(method, url, headers=headers).prepare()
-            if urlsplit(url).path in ("/exchange", "/tasks") and "?" not in url:
-                self._prepared[key] = request
-        request.body = body
-        if body is not None:
-            request.headers["Content-Length"] = str(len(body))
-        return request
 
 
 def _stored_nothing(error: errors.Unavailable) -> bool:
@@ -354,11 +333,3 @@ def _decoded(content: bytes) -> Any:
         return msgspec.json.decode(content)
     except msgspec.DecodeError:
         return None
-
-
-def _short(error: Exception) -> str:
-    text = str(error)
-    for known in ("Connection refused", "timed out", "Connection reset", "Name or service not known"):
-        if known in text:
-            return known.lower()
-    return type(error).__name__

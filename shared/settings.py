@@ -44,7 +44,9 @@ class Settings:
 
     dispatcher_host: str = _setting("127.0.0.1", "address the dispatcher listens on")
     dispatcher_port: Port = _setting(5000, "port the dispatcher listens on; 0 takes a free one")
-    dispatcher_url: str = _setting("", "where workers and clients find it; empty: the host and port above")
+    dispatcher_url: str = _setting(
+        "", "where workers and clients find it, comma-separated if several; empty: the host and port above"
+    )
     data_dir: str = _setting("data", "database, lock, pid records, workers' outboxes; relative to the checkout")
     database_url: str = _setting(
         "", "empty: sqlite:///<DATA_DIR>/baton.db; or postgresql://user:password@host/name"
@@ -114,7 +116,7 @@ class Settings:
 
     @property
     def dispatcher_urls(self) -> list[str]:
-        """Where the dispatchers are, in the order to try them."""
+        """Where the dispatchers are."""
         default = f"http://{self.dispatcher_host}:{self.dispatcher_port}"
         return [url.strip().rstrip("/") for url in (self.dispatcher_url or default).split(",") if url.strip()]
 

@@ -28,6 +28,7 @@ class CheckpointFolder:
         path.mkdir()
         for name, contents in (state or {}).get("files", {}).items():
             self._write(name, base64.b64decode(contents))
+        self.fits = True  # could what was seen last be kept?
         self._seen = self._listing()
 
     def changes(self) -> dict[str, Any] | None:
@@ -40,7 +41,7 @@ class CheckpointFolder:
             return None
         sizes = sum(len(name) + (size + 2) // 3 * 4 + _ENTRY_BYTES for name, (size, _) in listing.items())
         if sizes > BODY_BYTES_MAX - _ENTRY_BYTES:
-            self._seen = listing
+            self._seen, self.fits = listing, False
             raise TooLarge(f"the checkpoint's files take {sizes} bytes as base64, {BODY_BYTES_MAX} are allowed")
         try:
             files = {name: base64.b64encode((self.path / name).read_bytes()).decode() for name in listing}
@@ -48,7 +49,7 @@ class CheckpointFolder:
             return None
         if self._listing() != listing:
             return None
-        self._seen = listing
+        self._seen, self.fits = listing, True
         return {"files": files}
 
     def _write(self, name: str, contents: bytes) -> None:

@@ -119,10 +119,10 @@ def _save(ctx: TaskContext, folder: CheckpointFolder) -> bool:
         state = folder.changes()
     except TooLarge as problem:
         ctx.log(f"not saved: {problem}", level="warning")
-        return False
+        state = None
     if state is not None:
         ctx.checkpoint(state)
-    return True
+    return folder.fits
 
 
 def _outcome(program: Program, name: str, status: int) -> dict[str, Any]:

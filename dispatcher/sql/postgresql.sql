@@ -35,8 +35,8 @@ SELECT to_regclass('baton_schema') IS NOT NULL;
 SELECT number FROM baton_schema;
 
 -- name: schema_alone!
--- Only one dispatcher at a time migrates.
-SELECT pg_advisory_xact_lock(1650554990);
+-- Only one dispatcher at a time migrates, for as long as it takes.
+SELECT pg_advisory_xact_lock(1650554990), set_config('statement_timeout', '0', true);
 
 -- name: schema_create!
 CREATE TABLE IF NOT EXISTS baton_schema (number BIGINT NOT NULL);
@@ -57,18 +57,26 @@ SELECT id, id FROM (SELECT nextval(pg_get_serial_sequence('tasks', 'task_id')) A
 -- name: submit!
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
                    max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
-SELECT CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), :now,
-       CAST(value ->> 4 AS DOUBLE PRECISION), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
-       CAST(value ->> 7 AS DOUBLE PRECISION), value ->> 8, value ->> 9, value ->> 10,
-       CAST(value ->> 11 AS BIGINT), CAST(value ->> 12 AS BIGINT)
-  FROM json_array_elements(CAST(:rows AS json));
+SELECT CAST(value AS BIGINT), :type, :status, :priority, :now, CAST(:run_at AS DOUBLE PRECISION),
+       CAST(:max_retries AS BIGINT), CAST(:crash_limit AS BIGINT), CAST(:timeout_seconds AS DOUBLE PRECISION),
+       CAST(:backoff AS TEXT), CAST(:tags AS TEXT), :queue, CAST(:flow_id AS BIGINT), CAST(:kin AS BIGINT)
+  FROM json_array_elements_text(CAST(:task_ids AS json));
 
 -- name: claimable
 SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
        t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
   FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
  WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
- ORDER BY t.priority DESC, t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
+ ORDER BY (-t.priority), t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
+
+-- name: claimable_after
+-- The same from a place in that order on (see floors.py).
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
+       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
+  FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
+ WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
+   AND (-t.priority, t.task_id) >= (CAST(:rank AS BIGINT), CAST(:task_id AS BIGINT))
+ ORDER BY (-t.priority), t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
 
 -- name: claim!
 UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, worker_key = :worker_key,
@@ -78,6 +86,11 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
    AND (status || '') = 'pending';
 
 -- name: ended_grants
+SELECT t.task_id, t.won_lease_id, t.attempt, t.status
+  FROM json_array_elements(CAST(:rows AS json)) r
+  JOIN tasks t ON t.task_id = CAST(r.value ->> 0 AS BIGINT)
+ WHERE t.won_lease_id = r.value ->> 1
+UNION ALL
 SELECT a.task_id, a.lease_id, a.attempt, a.outcome
   FROM json_array_elements(CAST(:rows AS json)) r
   JOIN attempts a ON a.task_id = CAST(r.value ->> 0 AS BIGINT)
@@ -86,21 +99,16 @@ SELECT a.task_id, a.lease_id, a.attempt, a.outcome
 -- name: complete
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0, alone = 0, progress = 1,
-       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds
+       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds,
+       won_lease_id = r.lease_id, won_seconds = r.elapsed_seconds, won_cached = r.cached
   FROM (SELECT CAST(value ->> 0 AS BIGINT) AS task_id, CAST(value ->> 1 AS BIGINT) AS attempt,
-               value ->> 2 AS lease_id, CAST(value ->> 3 AS DOUBLE PRECISION) AS elapsed_seconds
+               value ->> 2 AS lease_id, CAST(value ->> 3 AS DOUBLE PRECISION) AS elapsed_seconds,
+               CAST(value ->> 4 AS BIGINT) AS cached
           FROM json_array_elements(CAST(:rows AS json))) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND (tasks.status || '') = 'in-progress'
 RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
           tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
-
--- name: record_completed!
-INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
-                      elapsed_seconds, resumed_seq, cached)
-SELECT t.task_id, t.attempt, t.worker_key, r.value ->> 2, 'completed', t.started_at, t.finished_at,
-       CAST(r.value ->> 3 AS DOUBLE PRECISION), t.resumed_seq, CAST(r.value ->> 4 AS BIGINT)
-  FROM json_array_elements(CAST(:rows AS json)) r JOIN tasks t ON t.task_id = CAST(r.value ->> 0 AS BIGINT);
 
 -- name: record_results!
 INSERT INTO task_results (task_id, attempt, result)
@@ -113,9 +121,6 @@ UPDATE tasks SET status = 'pending', run_at = NULL
                     ORDER BY run_at LIMIT :n FOR UPDATE SKIP LOCKED)
    AND status = 'scheduled'
 RETURNING queue || '/' || type, task_id, limit_key;
-
--- name: lock_key*!
-SELECT pg_advisory_xact_lock(hashtextextended(:unique_key, 0));
 
 -- name: overdue
 SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks

@@ -12,23 +12,17 @@
 UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq - :n + 1, seq;
 
 -- name: submit!
--- New tasks, blocked, scheduled or pending. :rows of (task_id, type, status, priority, run_at, max_retries,
--- crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin).
+-- New tasks that are alike, blocked, scheduled or pending. :task_ids a JSON array.
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
                    max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, :now, value ->> 4,
-       value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10,
-       value ->> 11, value ->> 12
-  FROM json_each(:rows);
+SELECT value, :type, :status, :priority, :now, :run_at,
+       :max_retries, :crash_limit, :timeout_seconds, :backoff, :tags, :queue, :flow_id, :kin
+  FROM json_each(:task_ids);
 
 -- name: restrict*!
 -- What few of them have: until when they may start, when they hang, and keys.
 UPDATE tasks SET deadline_at = :deadline_at, stall_seconds = :stall_seconds, unique_key = :unique_key,
        limit_key = :limit_key WHERE task_id = :task_id;
-
--- name: lock_key*!
--- Nobody else makes a task with this unique_key until this transaction ends: one writer sees to that.
-SELECT :unique_key;
 
 -- name: live_with_key^
 -- The one live task with a unique key.
@@ -254,13 +248,17 @@ UPDATE tasks SET worker_key = :worker_key, missing_since = NULL, lease_expires_a
 
 -- name: ended_grants
 -- Which of these grants have ended for good: :rows of (task_id, lease_id).
+SELECT t.task_id, t.won_lease_id, t.attempt, t.status
+  FROM json_each(:rows) r CROSS JOIN tasks t
+ WHERE t.task_id = r.value ->> 0 AND t.won_lease_id = r.value ->> 1
+UNION ALL
 SELECT a.task_id, a.lease_id, a.attempt, a.outcome
   FROM json_each(:rows) r CROSS JOIN attempts a
  WHERE a.task_id = r.value ->> 0 AND a.lease_id = r.value ->> 1 AND a.outcome <> 'reclaimed';
 
 -- name: current_attempt$
 -- The attempt that a lease was granted for, whether it runs or has ended.
-SELECT attempt FROM tasks WHERE task_id = :task_id AND lease_id = :lease_id
+SELECT attempt FROM tasks WHERE task_id = :task_id AND COALESCE(lease_id, won_lease_id) = :lease_id
 UNION ALL
 SELECT attempt FROM attempts WHERE task_id = :task_id AND lease_id = :lease_id
  ORDER BY attempt DESC LIMIT 1;
@@ -310,21 +308,14 @@ INSERT INTO task_outputs (task_id, chunk_index, body) VALUES (:task_id, :chunk_i
 -- Fenced: tasks end with a result. :rows of (task_id, attempt, lease_id, elapsed_seconds, cached, result).
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0, alone = 0, progress = 1,
-       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds
+       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds,
+       won_lease_id = r.lease_id, won_seconds = r.elapsed_seconds, won_cached = r.cached
   FROM (SELECT value ->> 0 AS task_id, value ->> 1 AS attempt, value ->> 2 AS lease_id,
-               value ->> 3 AS elapsed_seconds FROM json_each(:rows)) r
+               value ->> 3 AS elapsed_seconds, value ->> 4 AS cached FROM json_each(:rows)) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND tasks.status = 'in-progress'
 RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
           tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
-
--- name: record_completed!
--- History of tasks just completed; :rows as for complete, the winners only.
-INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
-                      elapsed_seconds, resumed_seq, cached)
-SELECT t.task_id, t.attempt, t.worker_key, r.value ->> 2, 'completed', t.started_at, t.finished_at,
-       r.value ->> 3, t.resumed_seq, r.value ->> 4
-  FROM json_each(:rows) r CROSS JOIN tasks t WHERE t.task_id = r.value ->> 0;
 
 -- name: record_results!
 -- Results of tasks just completed; :rows as for complete, the winners only.
@@ -349,11 +340,11 @@ UPDATE tasks SET status = :status, run_at = :run_at, finished_at = :finished_at,
 RETURNING task_id;
 
 -- name: record_attempt!
--- History: one row when an attempt ends.
+-- History: one row when an attempt ends that did not complete its task.
 INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
-                      elapsed_seconds, resumed_seq, lost_seconds, alone, counted, cached, error)
+                      elapsed_seconds, resumed_seq, lost_seconds, alone, counted, error)
 VALUES (:task_id, :attempt, :worker_key, :lease_id, :outcome, :started_at, :now,
-        :elapsed_seconds, :resumed_seq, :lost_seconds, :alone, :counted, :cached, :error);
+        :elapsed_seconds, :resumed_seq, :lost_seconds, :alone, :counted, :error);
 
 -- name: record_error*!
 -- The recorded outcome of a task that ended without a result.
@@ -365,9 +356,11 @@ DELETE FROM checkpoints WHERE task_id = :task_id;
 
 -- name: attempt_end^
 -- How an attempt ended, to tell the repeat of a report from a contradiction.
-SELECT a.lease_id, a.outcome, a.error, r.result
-  FROM attempts a LEFT JOIN task_results r ON r.task_id = a.task_id AND r.attempt = a.attempt
- WHERE a.task_id = :task_id AND a.attempt = :attempt;
+SELECT t.won_lease_id, t.status, NULL, r.result
+  FROM tasks t JOIN task_results r ON r.task_id = t.task_id
+ WHERE t.task_id = :task_id AND t.attempt = :attempt AND t.status = 'completed'
+UNION ALL
+SELECT lease_id, outcome, error, NULL FROM attempts WHERE task_id = :task_id AND attempt = :attempt;
 
 -- name: silent_workers
 -- Workers not heard of since :before (lease clock).
@@ -987,24 +980,24 @@ SELECT t.task_id FROM task_results r JOIN tasks t ON t.task_id = r.task_id
  ORDER BY r.task_id DESC LIMIT :n;
 
 -- name: attempt_views
--- Ended attempts from history, the running one from its task.
+-- Attempts that ended otherwise from history; the one that runs or completed the task from its row.
 SELECT a.attempt, w.name, w.worker_id, a.outcome, a.started_at, a.finished_at, a.elapsed_seconds,
-       a.resumed_seq, a.lost_seconds, a.error, a.cached
+       a.resumed_seq, a.lost_seconds, a.error, 0
   FROM attempts a LEFT JOIN workers w ON w.worker_key = a.worker_key
  WHERE a.task_id = :task_id
 UNION ALL
-SELECT t.attempt, w.name, w.worker_id, NULL, t.started_at, NULL, NULL, t.resumed_seq, NULL, NULL, 0
+SELECT t.attempt, w.name, w.worker_id, CASE t.status WHEN 'completed' THEN t.status END, t.started_at,
+       t.finished_at, t.won_seconds, t.resumed_seq, NULL, NULL, t.won_cached
   FROM tasks t LEFT JOIN workers w ON w.worker_key = t.worker_key
- WHERE t.task_id = :task_id AND t.status = 'in-progress'
+ WHERE t.task_id = :task_id AND t.status IN ('in-progress', 'completed')
  ORDER BY 1;
 
 -- name: history_completed
 -- Attempts that completed their task, newest first.
-SELECT t.task_id, t.type, t.queue, a.attempt, w.name, w.worker_id, a.outcome, a.started_at, t.finished_at,
-       a.elapsed_seconds, a.resumed_seq, a.lost_seconds, a.error, a.cached
-  FROM tasks t JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempt
-  LEFT JOIN workers w ON w.worker_key = a.worker_key
- WHERE t.finished_at IS NOT NULL AND t.status = 'completed' AND a.outcome = 'completed'
+SELECT t.task_id, t.type, t.queue, t.attempt, w.name, w.worker_id, t.status, t.started_at, t.finished_at,
+       t.won_seconds, t.resumed_seq, NULL, NULL, t.won_cached
+  FROM tasks t LEFT JOIN workers w ON w.worker_key = t.worker_key
+ WHERE t.finished_at IS NOT NULL AND t.status = 'completed'
    AND t.finished_at <= :until AND t.finished_at >= :since
    AND (t.finished_at < :at OR (t.finished_at = :at AND (t.task_id, t.attempt) < (:task_id, :attempt)))
    AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
@@ -1016,10 +1009,10 @@ SELECT t.task_id, t.type, t.queue, a.attempt, w.name, w.worker_id, a.outcome, a.
 -- name: history_others
 -- Attempts that ended otherwise, newest first.
 SELECT t.task_id, t.type, t.queue, a.attempt, w.name, w.worker_id, a.outcome, a.started_at, a.finished_at,
-       a.elapsed_seconds, a.resumed_seq, a.lost_seconds, a.error, a.cached
+       a.elapsed_seconds, a.resumed_seq, a.lost_seconds, a.error, 0
   FROM attempts a JOIN tasks t ON t.task_id = a.task_id
   LEFT JOIN workers w ON w.worker_key = a.worker_key
- WHERE a.outcome <> 'completed' AND a.finished_at <= :until AND a.finished_at >= :since
+ WHERE a.finished_at <= :until AND a.finished_at >= :since
    AND (a.finished_at < :at OR (a.finished_at = :at AND (a.task_id, a.attempt) < (:task_id, :attempt)))
    AND (CAST(:outcome AS TEXT) IS NULL OR a.outcome = :outcome)
    AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)

@@ -8,6 +8,7 @@ from dispatcher import submissions as storage
 from dispatcher.ledger import BITE
 from shared import errors
 from shared.lifecycle import TaskStatus
+from shared.operating import HistoryFilter
 from tests.support.builder import Builder
 from tests.support.messages import checkpoint, completed, crashed, failed, holding, released
 
@@ -39,6 +40,21 @@ def test_a_completed_tasks_seconds_are_useful_resumed_ones_included(tasks: Build
 
     assert _work(tasks) == {"useful_seconds": 15.0, "saved_seconds": 10.0, "lost_seconds": 2.0}
     assert tasks.view(first.task_id).elapsed_seconds == 15.0
+
+
+def test_the_attempt_that_won_shows_the_seconds_that_its_worker_reported(tasks: Builder) -> None:
+    first = tasks.start()
+    tasks.save(checkpoint(first, 1, elapsed_seconds=0.1))
+    tasks.report(released(first, elapsed_seconds=0.1))
+    tasks.report(completed(tasks.claim_one("w2"), elapsed_seconds=0.2))
+
+    records = tasks.dispatcher.records
+    won = records.attempts(first.task_id)[-1]
+    (told,) = records.history.attempts(HistoryFilter(outcome="completed"))["attempts"]
+
+    assert (won.outcome, won.worker, won.elapsed_seconds, won.resumed_seq) == ("completed", "w2", 0.2, 1)
+    assert (told.attempt, told.worker, told.elapsed_seconds, told.resumed_seq) == (2, "w2", 0.2, 1)
+    assert tasks.view(first.task_id).elapsed_seconds == 0.1 + 0.2
 
 
 @pytest.mark.parametrize("report", [failed, crashed, released])

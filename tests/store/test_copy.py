@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from dispatcher.copying import Compared, Copy
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
 from dispatcher.ledger import Ledger
+from dispatcher.transaction import Transaction
 from shared.lifecycle import TaskStatus
 from shared.log import Log
 from shared.protocol import Exchange, Submission, WorkerInfo
@@ -25,6 +26,7 @@ from shared.settings import Settings
 from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
+from tests.support.flows import Flow
 from tests.support.messages import holding
 from tests.support.stores import PostgreSQLStore, SQLiteStore, Store
 
@@ -79,9 +81,11 @@ def source(way: tuple[str, str], make: Callable[[str], Store]) -> Store:
 
 def _prune_the_last(dispatcher: Dispatcher) -> None:
     (last,) = dispatcher.rows("SELECT MAX(task_id) FROM tasks")[0]
-    dispatcher.database.write(
-        lambda tx: submissions.drop(tx, [(last, "default/noop", TaskStatus.CANCELLED, None, None)])
-    )
+
+    def run(tx: Transaction) -> None:
+        submissions.drop(tx, [row for row in tx.prunable(before=tx.now + 1, n=100) if row[0] == last])
+
+    dispatcher.database.write(run)
 
 
 @pytest.fixture
@@ -181,7 +185,7 @@ class Served:
     """A store behind a ledger with the clocks that a real dispatcher has."""
 
     def __init__(self, store: Store) -> None:
-        self._database = Database(store.open(), log=Log("dispatcher", _Nowhere()), on_fatal=print)
+        self._database = Database(store.open(), log=Log("dispatcher", io.StringIO()), on_fatal=print)
 
     def __enter__(self) -> Ledger:
         return Ledger(self._database, Settings())
@@ -190,15 +194,26 @@ class Served:
         self._database.close()
 
 
-class _Nowhere:
-    def isatty(self) -> bool:
-        return False
+def test_a_flow_goes_on_on_the_other_side(way: tuple[str, str], make: Callable[[str], Store]) -> None:
+    old, new = make(way[0]), make(way[1])
+    over = {"over": {"result_of": "split"}, "as": "item"}
+    nodes = ({"key": "split"}, {"key": "parts", "map": over}, {"key": "gather", "depends_on": ["parts"]})
+    before = Dispatcher(old, FakeClock())
+    flow = Flow(Builder(before), *nodes)
+    before.close()
 
-    def write(self, text: str) -> None:
-        pass
+    copy(old, new)
+    after = Dispatcher(new, FakeClock())
+    flow.tasks, flow.flows = Builder(after), after.ledger.flows
+    flow.complete("split", ["a", "b", "c"])
+    flow.drain()
+    again = Flow(Builder(after), *nodes)
+    statuses = flow.statuses()
+    after.close()
 
-    def flush(self) -> None:
-        pass
+    assert statuses == dict.fromkeys(["split", "parts[0]", "parts[1]", "parts[2]", "gather"], "completed")
+    assert again.id > flow.id
+    new.check()
 
 
 def test_a_copy_that_was_killed_goes_on_where_it_was(
@@ -318,14 +333,6 @@ def test_nothing_is_copied_while_a_dispatcher_serves(source: Store, target: Stor
         ledger.leadership.give_up()
 
     assert all(ours == theirs for _, ours, theirs in copy(source, target))
-
-
-def test_a_served_file_is_locked(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'baton.db'}"
-    settings = dataclasses.replace(Settings(), database_url=url)
-
-    with startup.opened(settings), pytest.raises(CannotStart, match="already serves"), startup.opened(settings):
-        pass
 
 
 @ONE_WAY

@@ -186,7 +186,7 @@ def test_a_lease_may_be_named_as_a_whole(tasks: Builder) -> None:
     answer = tasks.hold(entry)
 
     assert [lost.task_id for lost in answer.lost] == [999]
-    assert tasks.dispatcher.rows("SELECT running, lease_expires_at FROM tasks") == [
+    assert tasks.dispatcher.rows("SELECT running, lease_expires_at FROM tasks ORDER BY task_id") == [
         (0, 1160.0),
         (1, 1160.0),
         (0, 1160.0),

@@ -52,6 +52,7 @@ TASKS = st.fixed_dictionaries(
         "deadline_seconds": st.sampled_from([8.0, 3700.0]),
     },
 )
+RUN_IF = st.sampled_from(["all_completed", "all_completed", "all_finished"])
 NAMES = st.sampled_from([("queue", "q"), ("type", "a"), ("key", "k"), ("key", "k"), ("key", "l")])
 MAXIMA = st.sampled_from([(1, None), (1, None), (2, None), (None, 1), (None, 2), (1, 2), (0, None)])
 OUTCOMES = st.sampled_from(["crashed", "failed", "released", "completed"])
@@ -126,6 +127,16 @@ class LeaseMachine(RuleBasedStateMachine):
         self.model.tasks[task_id] = task
         if delay is not None:
             task.status, task.run_at = "scheduled", self.model.wall + delay
+        self.model.tie(task)
+        if self.model.spoilt(task):
+            task.status, task.waits_for = "cancelled", set()
+
+    @rule(fields=TASKS, numbers=st.lists(NUMBERS, min_size=1, max_size=3), run_if=RUN_IF)
+    def submit_child(self, fields: dict[str, Any], numbers: list[int], run_if: str) -> None:
+        ids = list(self.model.tasks)
+        parents = [ids[-1 - number % len(ids)] for number in numbers]
+        fields = {name: value for name, value in fields.items() if name != "deadline_seconds"}
+        self.submit({**fields, "depends_on": parents, "run_if": run_if})
 
     @rule(number=NUMBERS)
     def cancel(self, number: int) -> None:

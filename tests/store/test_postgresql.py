@@ -192,7 +192,7 @@ def test_a_line_that_breaks_during_the_commit_says_that_nothing_is_certain(tasks
         with pytest.raises(errors.Unconfirmed, match="look before you repeat") as refused:
             tasks.submit()
 
-        other.execute("DROP TRIGGER dies ON tasks")
+        other.execute("DROP FUNCTION die() CASCADE")
     assert (refused.value.code, refused.value.http_status) == ("unconfirmed", 503)
     assert tasks.status(tasks.submit()) == "pending"
 
@@ -282,3 +282,16 @@ def test_the_server_s_clock_decides(postgres: tuple[str, str], store: Store) -> 
 
     assert abs(now - told) < 1.0
     assert not isinstance(engine.clock, FakeClock)
+
+
+@ONCE
+def test_no_password_reaches_the_log(store: PostgreSQLStore, clock: FakeClock) -> None:
+    store.url = store.url.replace("//postgres@", "//postgres:hunter2@")  # the test's server asks for none
+    tasks = Builder(Dispatcher(store, clock))
+    failing(tasks.dispatcher, "add_count", kill_line(store))
+    with pytest.raises(errors.DatabaseUnavailable) as refused:
+        tasks.submit()
+    tasks.dispatcher.close()
+
+    assert tasks.dispatcher.events("write_failed")
+    assert "hunter2" not in tasks.dispatcher.log_stream.getvalue() + str(refused.value)

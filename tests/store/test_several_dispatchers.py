@@ -10,6 +10,7 @@ import pytest
 from dispatcher.leadership import TERM_SECONDS, NotLeading
 from dispatcher.transaction import Transaction
 from shared.lifecycle import ENDED
+from shared.operating import LimitSetting
 from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
@@ -69,6 +70,27 @@ def test_ids_are_never_given_twice(pair: tuple[Builder, Builder]) -> None:
     ids = [task_id for call in calls for task_id in call.result()]
 
     assert len(set(ids)) == len(ids) == 400
+
+
+def test_of_one_unique_key_one_task_lives_wherever_it_is_submitted(pair: tuple[Builder, Builder]) -> None:
+    calls = [Call(tasks.submit, unique_key="the same") for _ in range(20) for tasks in pair]
+
+    ids = {call.result() for call in calls}
+
+    assert len(ids) == 1
+    assert pair[0].dispatcher.rows("SELECT COUNT(*) FROM tasks") == [(1,)]
+
+
+def test_a_limit_holds_for_claims_at_both(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    first.dispatcher.ledger.limits.put(LimitSetting(type="noop", max_running=3))
+    first.submit_many(40)
+    calls = [Call(tasks.claim, f"w{number}-{index}", 2) for number in range(8) for index, tasks in enumerate(pair)]
+
+    grants = [grant for call in calls for grant in call.result()]
+
+    assert len(grants) <= 3
+    assert second.dispatcher.rows("SELECT COUNT(*) FROM tasks WHERE status = 'in-progress'") == [(len(grants),)]
 
 
 def test_counts_of_all_are_one_truth(pair: tuple[Builder, Builder]) -> None:

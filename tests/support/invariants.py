@@ -24,15 +24,15 @@ RULES: Final[dict[str, str]] = {
     "I4: ended means exactly one result row": """
         SELECT t.task_id, t.status FROM tasks t LEFT JOIN task_results r USING (task_id)
          WHERE (t.status IN ('completed', 'failed', 'cancelled')) <> (r.task_id IS NOT NULL)""",
-    "I4: completed means that the attempt of the result completed": """
-        SELECT t.task_id, t.status, r.attempt, a.outcome FROM tasks t
+    "I4: completed means that an attempt won, the last one, and the result is its": """
+        SELECT t.task_id, t.status, t.attempt, t.won_lease_id, t.won_seconds, r.attempt FROM tasks t
           LEFT JOIN task_results r USING (task_id)
-          LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = r.attempt
-         WHERE (t.status = 'completed') <> (a.outcome IS NOT DISTINCT FROM 'completed')
+         WHERE (t.status = 'completed') <> (t.won_lease_id IS NOT NULL)
+            OR (t.status = 'completed') <> (t.won_seconds IS NOT NULL)
+            OR (t.status = 'completed' AND t.worker_key IS NULL)
             OR (t.status = 'completed' AND (r.error IS NOT NULL OR r.attempt <> t.attempt))""",
-    "I4: only completed tasks have an attempt that completed": """
-        SELECT a.task_id, a.attempt FROM attempts a JOIN tasks t USING (task_id)
-         WHERE a.outcome = 'completed' AND t.status <> 'completed'""",
+    "I4: the history holds no attempt that won": """
+        SELECT task_id, attempt FROM attempts WHERE outcome = 'completed'""",
     "I12: in progress means that all lease columns are set": """
         SELECT task_id, status, worker_key, lease_id, lease_expires_at FROM tasks
          WHERE (status = 'in-progress') <> (lease_id IS NOT NULL)
@@ -65,14 +65,15 @@ RULES: Final[dict[str, str]] = {
            AND l.max_running > (SELECT COUNT(*) FROM tasks r WHERE r.limit_key = l.name AND r.place = 3)
            AND NOT EXISTS (SELECT 1 FROM tasks a WHERE a.limit_key = l.name AND a.place = 2
                               AND a.queue = t.queue AND a.type = t.type)""",
-    "I2: attempts go 1, 2, 3 without a gap, the running one is not among them": """
+    "I2: attempts go 1, 2, 3 without a gap, the one that runs or won is not among them": """
         SELECT t.task_id, t.status, t.attempt, COUNT(a.attempt), MIN(a.attempt), MAX(a.attempt)
           FROM tasks t LEFT JOIN attempts a USING (task_id) GROUP BY t.task_id
-        HAVING COUNT(a.attempt) <> t.attempt - CASE t.status WHEN 'in-progress' THEN 1 ELSE 0 END
+        HAVING COUNT(a.attempt) <> t.attempt - CASE WHEN t.status IN ('in-progress', 'completed') THEN 1 ELSE 0 END
             OR (COUNT(a.attempt) > 0 AND (MIN(a.attempt) <> 1 OR MAX(a.attempt) <> COUNT(a.attempt)))""",
     "I2: a lease is granted once": """
         SELECT task_id, lease_id FROM (SELECT task_id, lease_id FROM attempts
-               UNION ALL SELECT task_id, lease_id FROM tasks WHERE status = 'in-progress') leases
+               UNION ALL SELECT task_id, lease_id FROM tasks WHERE status = 'in-progress'
+               UNION ALL SELECT task_id, won_lease_id FROM tasks WHERE status = 'completed') leases
          GROUP BY task_id, lease_id HAVING COUNT(*) > 1""",
     "I5: the checkpoint kept is the last one accepted; none after completion": """
         SELECT t.task_id, t.status, t.checkpoint_seq, t.saved_seconds, c.seq, c.elapsed_seconds

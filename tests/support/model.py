@@ -35,6 +35,9 @@ class Task:
     unique_key: str | None = None
     limit_key: str | None = None
     deadline_at: float | None = None
+    depends_on: list[int] = field(default_factory=list)
+    run_if: str = "all_completed"
+    waits_for: set[int] = field(default_factory=set)  # blocked: the parents that have not ended
     status: str = "pending"
     attempt: int = 0
     failures: int = 0
@@ -115,6 +118,33 @@ class Model:
         for task in self.tasks.values():
             if task.waits and self.is_late(task):
                 task.status, task.alone = "failed", False
+                self.settle(task)
+
+    # --- parents and children
+
+    def tie(self, task: Task) -> None:
+        """Where a task with parents begins, or begins again, unless it is scheduled or pending."""
+        parents = [self.tasks[parent] for parent in task.depends_on]
+        task.waits_for = {parent.id for parent in parents if parent.status not in ENDED}
+        if task.waits_for:
+            task.status = "blocked"
+
+    def spoilt(self, task: Task) -> bool:
+        """Has a parent ended in a way that keeps it from running?"""
+        ends = {self.tasks[parent].status for parent in task.depends_on}
+        return task.run_if == "all_completed" and bool(ends & {"failed", "cancelled"})
+
+    def settle(self, ended: Task) -> None:
+        """What the end of a task does to its children, one after the other."""
+        for child in self.tasks.values():
+            if ended.status not in ENDED or ended.id not in child.waits_for:
+                continue
+            child.waits_for.discard(ended.id)
+            if self.spoilt(child):
+                child.status, child.waits_for = "cancelled", set()
+                self.settle(child)
+            elif not child.waits_for:
+                child.status = "scheduled" if child.run_at > self.wall else "pending"
 
     # --- grants
 
@@ -157,6 +187,7 @@ class Model:
         task.status, task.alone, task.running, task.missing = status, False, False, None
         if status == "scheduled":
             task.run_at = self.wall + PAUSE
+        self.settle(task)
 
     def crash(self, task: Task, outcome: str, body: Any = None) -> None:
         task.crashes += 1
@@ -204,7 +235,8 @@ class Model:
         if task.status == "in-progress":
             self.end(task, "cancelled", "cancelled")
         if accepted:
-            task.status = "cancelled"
+            task.status, task.waits_for = "cancelled", set()
+            self.settle(task)
         return accepted
 
     def revive(self, task: Task, from_scratch: bool) -> bool:
@@ -213,6 +245,11 @@ class Model:
         if self.is_late(task):
             task.deadline_at = None
         task.status, task.failures, task.crashes, task.alone, task.revived = "pending", 0, 0, False, task.attempt
+        task.run_at = 0.0
+        self.tie(task)
+        for child in self.tasks.values():
+            if child.waits_for and task.id in child.depends_on:
+                child.waits_for.add(task.id)
         if from_scratch:
             task.seq, task.output = None, []
         return True

@@ -30,7 +30,10 @@ THROW_OUT = (
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 SEQUENCES = "SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL"
 SINGLETONS = {"baton_schema", "leader", "lease_clock"}
-AS_NEW = "UPDATE leader SET term = 0, holder = '', renewed_at = 0; UPDATE lease_clock SET lease_now = 0"
+AS_NEW = (
+    "UPDATE leader SET term = 0, holder = '', renewed_at = 0; UPDATE lease_clock SET lease_now = 0;"
+    "DROP TABLE IF EXISTS unfinished_copy"
+)
 
 
 class Store(Protocol):

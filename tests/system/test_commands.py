@@ -169,7 +169,7 @@ def test_the_next_attempt_finds_the_files(bench: Bench) -> None:
 
 
 def test_a_checkpoint_that_is_too_large_is_named_in_the_log(bench: Bench) -> None:
-    script = 'cd "$BATON_CHECKPOINT_DIR"; head -c 900000 /dev/zero > big.tmp; mv big.tmp big; exit 85'
+    script = 'cd "$BATON_CHECKPOINT_DIR"; head -c 900000 /dev/zero > big.tmp; mv big.tmp big; sleep 0.7; exit 85'
     grant = shell(bench, script)
 
     result = bench.result_of(grant)

@@ -1,0 +1,85 @@
+"""What an older version wrote is told as before, on each engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+import psycopg
+import pytest
+
+from dispatcher import migrations
+from shared.operating import HistoryFilter
+from tests.support.builder import Builder
+from tests.support.dispatcher import Dispatcher
+from tests.support.fake_clock import FakeClock
+from tests.support.stores import PostgreSQLStore, SQLiteStore, Store
+
+WHERE_EVERY_ATTEMPT_THAT_ENDED_IS_A_ROW = 5
+ATTEMPTS = """
+    INSERT INTO workers (worker_key, worker_id, name, host, slots, state, last_heartbeat, last_heartbeat_at)
+    VALUES (7, 'w7', 'w7', 'here', 1, 'alive', 0, 0);
+    INSERT INTO tasks (task_id, type, status, created_at, started_at, finished_at, attempt, worker_key,
+                       resumed_seq, resumed_seconds, elapsed_seconds)
+    VALUES (1, 'noop', 'completed', 10, 20, 30, 2, 7, 4, 0.1, 0.3),
+           (2, 'noop', 'failed', 10, 20, 40, 1, 7, NULL, NULL, NULL);
+    INSERT INTO task_results (task_id, attempt) VALUES (1, 2), (2, 1);
+    INSERT INTO task_counts (shard, queue, type, status, n)
+    VALUES (0, 'default', 'noop', 'completed', 1), (0, 'default', 'noop', 'failed', 1);
+    INSERT INTO attempts (task_id, attempt, worker_key, lease_id, outcome, started_at, finished_at,
+                          elapsed_seconds, resumed_seq, cached)
+    VALUES (1, 1, 7, 'a', 'released', 11, 12, 0.1, NULL, 0), (1, 2, 7, 'b', 'completed', 20, 30, 0.2, 4, 1),
+           (2, 1, 7, 'c', 'failed', 20, 40, 5, NULL, 0);
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A database without any schema."""
+    if request.param == "sqlite":
+        yield SQLiteStore(tmp_path)
+        return
+    store = PostgreSQLStore(request.getfixturevalue("postgres")[0], None)
+    yield store
+    store.drop()
+
+
+@pytest.fixture
+def older(empty: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], Store]:
+    """Makes a database as the version with that schema left it, with these rows."""
+
+    def make(schema: int, rows: str) -> Store:
+        every = migrations.numbered()
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "numbered", lambda: every[:schema])
+            empty.open().close()
+        if isinstance(empty, SQLiteStore):
+            apsw.Connection(str(empty.path)).execute(rows)
+        else:
+            with psycopg.connect(empty.url) as connection:
+                connection.execute(rows, prepare=False)
+        return empty
+
+    return make
+
+
+def test_completed_attempts_are_told_as_before(older: Callable[[int, str], Store]) -> None:
+    store = older(WHERE_EVERY_ATTEMPT_THAT_ENDED_IS_A_ROW, ATTEMPTS)
+
+    dispatcher = Dispatcher(store, FakeClock())
+    released, won = dispatcher.records.attempts(1)
+    history = dispatcher.records.history.attempts(HistoryFilter())["attempts"]
+    tasks = Builder(dispatcher)
+    seconds = tasks.view(1).elapsed_seconds
+    dispatcher.close()
+
+    assert (released.outcome, released.elapsed_seconds, released.cached) == ("released", 0.1, False)
+    assert (won.outcome, won.worker, won.elapsed_seconds, won.resumed_seq) == ("completed", "w7", 0.2, 4)
+    assert (won.cached, seconds) == (True, 0.3)
+    assert [(view.task_id, view.attempt, view.outcome) for view in history] == [
+        (2, 1, "failed"),
+        (1, 2, "completed"),
+        (1, 1, "released"),
+    ]
+    store.check()
