@@ -405,7 +405,7 @@ def test_stats_and_top_show_the_whole(stage: Scene) -> None:
     told = stage.run("top", "--json").json
 
     assert "in-progress" in counts and "lost" in counts
-    assert "##########.........." in frame and "half way" in frame and "worker-1" in frame and "lost" in frame
+    assert "##########.........." in frame and "half way" in frame and "hand-topped" in frame
     assert set(told) == {"stats", "workers", "tasks"}
     assert stage.run("stats", "--json").json["tasks"]["in-progress"] >= 1
 
