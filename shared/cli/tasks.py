@@ -228,7 +228,8 @@ def show_logs(baton: Session, task_id: int, attempt: int | None, follow: bool) -
         if not over:
             time.sleep(LOOK_SECONDS)
     if not after:
-        baton.answer(page)
+        if baton.as_json:
+            screen.json_line(page)
         click.echo(f"task {task_id} has logged nothing", err=True)
 
 
