@@ -184,6 +184,16 @@ def test_a_task_that_does_not_run_is_explained(stage: Scene) -> None:
     assert stage.run("tasks", "explain", str(task_id), "--json").json["reason"] == "not_due"
 
 
+def test_a_blocked_task_is_explained_by_what_it_waits_for(stage: Scene) -> None:
+    parents = [stage.submit("parent"), stage.submit("parent")]
+    child = stage.submit("child", depends_on=parents)
+    stage.complete(stage.claim("parent"))
+
+    told = said(stage.run("tasks", "explain", str(child)))
+
+    assert told.splitlines()[-1].split(maxsplit=2) == ["waits", "for", f"{parents[1]} (pending)"]
+
+
 # --- flows
 
 
