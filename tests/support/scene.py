@@ -18,6 +18,7 @@ from unittest import mock
 import msgspec
 
 from analysis.cluster import Cluster
+from shared import exits
 from shared.cli.root import main
 from shared.client import DispatcherClient
 from shared.protocol import (
@@ -46,6 +47,12 @@ class Ran(NamedTuple):
     @property
     def json(self) -> Any:
         return msgspec.json.decode(self.out)
+
+
+def said(ran: Ran) -> str:
+    """What it printed, if it went well."""
+    assert (ran.code, ran.err) == (exits.OK, ""), ran
+    return ran.out
 
 
 class Scene:
