@@ -1,4 +1,4 @@
-"""The other nouns of ./baton against a real dispatcher: flows, schedules, workers, queues, limits, dead letters."""
+"""The other nouns of ./baton against a real dispatcher: flows, schedules, workers, queues, limits, and so on."""
 
 from __future__ import annotations
 
