@@ -31,7 +31,7 @@ bench-peers: ## measure Celery, Dramatiq, Huey and Procrastinate in the same run
 	@deploy/venv.sh
 	@$(PYTHON) -m analysis.peers
 
-docs: ## write what is generated: docs/lifecycle.md, .env, the tables in README
+docs: ## write what is generated: .env, and three pages in docs/
 	@deploy/venv.sh
 	@$(PYTHON) -m analysis.generate
 

@@ -1,4 +1,4 @@
-"""Writes what is generated: docs/lifecycle.md, .env, and the table of settings in README.md.
+"""Writes what is generated: docs/lifecycle.md, docs/settings.md, docs/cli.md, and .env.
 
 `python -m analysis.generate`; with --check it writes nothing and exits 1 if a file is out of date.
 """
@@ -7,36 +7,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
 
 from shared import lifecycle, settings
+from shared.cli import reference
 from shared.settings import ROOT
-
-BEGIN: Final = "<!-- settings: written by `make docs` -->"
-END: Final = "<!-- end of settings -->"
 
 
 def texts(root: Path = ROOT) -> dict[Path, str]:
     """What each generated file should contain."""
-    readme = root / "README.md"
     return {
         root / "docs" / "lifecycle.md": lifecycle.markdown(),
+        root / "docs" / "settings.md": settings.markdown(),
+        root / "docs" / "cli.md": reference.markdown(),
         root / ".env": settings.env_text(),
-        readme: _with_settings(readme.read_text()),
     }
 
 
 def stale(root: Path = ROOT) -> list[Path]:
     """The generated files that do not contain what they should."""
     return [path for path, text in texts(root).items() if not path.exists() or path.read_text() != text]
-
-
-def _with_settings(text: str) -> str:
-    """README's text with a fresh table between the two marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    rows = ["| setting | default | meaning |", "| --- | --- | --- |", *settings.markdown_rows()]
-    return "\n".join([f"{before}{BEGIN}", *rows, f"{END}{after}"])
 
 
 def main() -> None:

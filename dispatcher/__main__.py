@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from dispatcher import commands, processes, profiles, startup
+from dispatcher import processes, profiles, startup
 from dispatcher.app import create_app
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
@@ -23,7 +23,19 @@ from shared.log import Log
 from shared.settings import Settings, load_or_exit
 
 
-@click.group(invoke_without_command=True)
+class _Commands(click.Group):
+    """copy and migrate, loaded only when one of them is asked for: a dispatcher has no need of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["copy", "migrate"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from dispatcher import commands
+
+        return {"copy": commands.copy, "migrate": commands.migrate}.get(cmd_name)
+
+
+@click.group(cls=_Commands, invoke_without_command=True)
 @click.pass_context
 def main(context: click.Context) -> None:
     """Run the dispatcher until a signal, or do what COMMAND says. Settings: .env and the environment.
@@ -32,10 +44,6 @@ def main(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         run()
-
-
-main.add_command(commands.migrate)
-main.add_command(commands.copy)
 
 
 def run() -> None:

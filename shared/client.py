@@ -12,19 +12,19 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
-import requests
-import urllib3
 
 from shared import errors
 from shared.backoff import RECONNECT
+from shared.line import Line, Silence
 from shared.protocol import BATCH_MAX, Batch, Exchange, ExchangeAnswer, Submission
 
-CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0  # on top of the time a request asks the dispatcher to wait
+MANY_SECONDS = 600.0  # millions of tasks, revived or dropped by one request, take minutes
 _REQUEST_BYTES_AIM = 8 * 1024 * 1024  # half of what one request may have, so a batch always fits
+_HEADERS = {"Content-Type": "application/json", "User-Agent": "baton"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,13 +39,13 @@ class DispatcherClient:
         given = [urls] if isinstance(urls, str) else urls
         self.urls = random.sample([url.rstrip("/") for url in given], len(given))  # the first is in use
         self.patience_seconds = patience_seconds
-        self._session = requests.Session()
+        self._lines: dict[str, Line] = {}
         self._answer = msgspec.json.Decoder(ExchangeAnswer)
-        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
 
     def close(self) -> None:
         """Close the connection."""
-        self._session.close()
+        for line in self._lines.values():
+            line.close()
 
     # --- submitting
 
@@ -106,11 +106,13 @@ class DispatcherClient:
 
     def revive_many(self, **wanted: Any) -> int:
         """Revive the failed and cancelled tasks that a filter (or `ids`) finds; returns how many."""
-        return int(self._json("POST", "/tasks/revive", _encode(wanted))["revived"])
+        answer = self._json("POST", "/tasks/revive", _encode(wanted), wait_seconds=MANY_SECONDS)
+        return int(answer["revived"])
 
     def drop_many(self, **wanted: Any) -> int:
         """Remove the ended tasks that a filter (or `ids`) finds; returns how many."""
-        return int(self._json("POST", "/tasks/drop", _encode(wanted))["dropped"])
+        answer = self._json("POST", "/tasks/drop", _encode(wanted), wait_seconds=MANY_SECONDS)
+        return int(answer["dropped"])
 
     def explain(self, task_id: int) -> dict[str, Any]:
         """Why a task stands where it stands, and when it may start."""
@@ -139,15 +141,15 @@ class DispatcherClient:
 
     def pause(self, kind: Literal["queue", "type", "worker"], name: str) -> dict[str, Any]:
         """Let nothing more of a queue or type start, or nothing more on a worker."""
-        return self._json("POST", f"/{kind}s/{name}/pause")
+        return self._json("POST", f"/{kind}s/{_part(name)}/pause")
 
     def resume(self, kind: Literal["queue", "type", "worker"], name: str) -> dict[str, Any]:
         """Undo `pause` or `drain_worker`."""
-        return self._json("POST", f"/{kind}s/{name}/resume")
+        return self._json("POST", f"/{kind}s/{_part(name)}/resume")
 
     def drain_worker(self, name: str) -> dict[str, Any]:
         """Let a worker finish what it holds and leave."""
-        return self._json("POST", f"/workers/{name}/drain")
+        return self._json("POST", f"/workers/{_part(name)}/drain")
 
     def queues(self) -> dict[str, Any]:
         """What stands in each queue, and what is paused."""
@@ -181,7 +183,7 @@ class DispatcherClient:
 
     def schedule(self, name: str) -> dict[str, Any]:
         """One schedule."""
-        return self._json("GET", f"/schedules/{name}")
+        return self._json("GET", f"/schedules/{_part(name)}")
 
     def schedules(self, **query: Any) -> dict[str, Any]:
         """A page of schedules, by name: `{"schedules": [...], "next": cursor or None}`."""
@@ -189,27 +191,27 @@ class DispatcherClient:
 
     def change_schedule(self, name: str, **change: Any) -> dict[str, Any]:
         """Replace what is given of a schedule."""
-        return self._json("PATCH", f"/schedules/{name}", _encode(change))
+        return self._json("PATCH", f"/schedules/{_part(name)}", _encode(change))
 
     def remove_schedule(self, name: str) -> dict[str, Any]:
         """Forget a schedule; what it has submitted stays."""
-        return self._json("DELETE", f"/schedules/{name}", repeatable=False)
+        return self._json("DELETE", f"/schedules/{_part(name)}", repeatable=False)
 
     def pause_schedule(self, name: str) -> dict[str, Any]:
         """Let it fire no more until it is resumed."""
-        return self._json("POST", f"/schedules/{name}/pause")
+        return self._json("POST", f"/schedules/{_part(name)}/pause")
 
     def resume_schedule(self, name: str) -> dict[str, Any]:
         """Let it go on with its next slot."""
-        return self._json("POST", f"/schedules/{name}/resume")
+        return self._json("POST", f"/schedules/{_part(name)}/resume")
 
     def run_schedule(self, name: str) -> dict[str, Any]:
         """Submit at once what it would submit; `{"task_id"}` or `{"flow_id"}`."""
-        return self._json("POST", f"/schedules/{name}/run", repeatable=False)
+        return self._json("POST", f"/schedules/{_part(name)}/run", repeatable=False)
 
     def schedule_history(self, name: str, **query: Any) -> dict[str, Any]:
         """What became of its slots, newest first: `{"history": [...], "next": cursor or None}`."""
-        return self._json("GET", f"/schedules/{name}/history", query=query)
+        return self._json("GET", f"/schedules/{_part(name)}/history", query=query)
 
     # --- workers and the whole
 
@@ -218,9 +220,13 @@ class DispatcherClient:
         workers: list[dict[str, Any]] = self._json("GET", "/workers")["workers"]
         return workers
 
-    def forget_worker(self, worker_id: str) -> None:
-        """Forget a dead or stopped worker; Conflict for a live one."""
-        self._json("DELETE", f"/workers/{worker_id}")
+    def worker(self, name: str) -> dict[str, Any]:
+        """A worker by its id or name; Conflict if several have the name."""
+        return self._json("GET", f"/workers/{_part(name)}")
+
+    def forget_worker(self, name: str) -> dict[str, Any]:
+        """Forget a dead or stopped worker, by id or name; Conflict for a live one."""
+        return self._json("DELETE", f"/workers/{_part(name)}")
 
     def stats(self) -> dict[str, Any]:
         """Counts by status, of workers, and of the work done, saved and lost."""
@@ -283,37 +289,17 @@ class DispatcherClient:
 
     def _once(self, method: str, path: str, body: bytes | None, wait_seconds: float, key: str | None) -> bytes:
         url = self.urls[0]
-        request = self._request(method, url + path, body)
-        request.headers.pop("Idempotency-Key", None)  # of the call before, if the request is a kept one
-        if key is not None:
-            request.headers["Idempotency-Key"] = key
+        line = self._lines.get(url) or self._lines.setdefault(url, Line(url))
+        headers = _HEADERS if key is None else {**_HEADERS, "Idempotency-Key": key}
         try:
-            answer = self._session.get_adapter(url).send(
-                request, timeout=(CONNECT_SECONDS, wait_seconds + ANSWER_SECONDS)
-            )
-            content = answer.content
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            sent = not isinstance(error, requests.ConnectTimeout) and "Failed to establish" not in str(error)
+            status, content = line.call(method, path, body, headers, wait_seconds + ANSWER_SECONDS)
+        except Silence as silence:
             advice = "start the dispatcher with ./start_dispatcher.sh, or check DISPATCHER_URL"
-            reason = f"{url} does not answer ({_short(error)}); {advice}"
-            raise errors.Unreachable(reason, sent=sent) from None
-        if answer.status_code >= 400:
-            raise errors.from_body(answer.status_code, _decoded(content))
+            reason = f"{url} does not answer ({silence}); {advice}"
+            raise errors.Unreachable(reason, sent=silence.sent) from None
+        if status >= 400:
+            raise errors.from_body(status, _decoded(content))
         return content
-
-    def _request(self, method: str, url: str, body: bytes | None) -> requests.PreparedRequest:
-        """A prepared request, kept per URL without a query: preparing costs more than sending."""
-        key = (method, url)
-        request = self._prepared.get(key)
-        if request is None:
-            headers = {"Content-Type": "application/json", "User-Agent": "baton"}
-            request = requests.Request(method, url, headers=headers).prepare()
-            if urlsplit(url).path in ("/exchange", "/tasks") and "?" not in url:
-                self._prepared[key] = request
-        request.body = body
-        if body is not None:
-            request.headers["Content-Length"] = str(len(body))
-        return request
 
 
 def _stored_nothing(error: errors.Unavailable) -> bool:
@@ -337,16 +323,13 @@ def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
         yield chunk
 
 
+def _part(name: str) -> str:
+    """A name as a part of a path, whatever is in it."""
+    return quote(name, safe="")
+
+
 def _decoded(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
     except msgspec.DecodeError:
         return None
-
-
-def _short(error: Exception) -> str:
-    text = str(error)
-    for known in ("Connection refused", "timed out", "Connection reset", "Name or service not known"):
-        if known in text:
-            return known.lower()
-    return type(error).__name__

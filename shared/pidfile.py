@@ -1,28 +1,85 @@
-"""Records of running processes in DATA_DIR/run, so that cleanup.sh stops ours and nobody else's.
+"""Records of running processes in DATA_DIR/run, so that we stop ours and nobody else's.
 
-A record holds the pid and when that process started; a pid that was given to another process since
-does not match and is left alone.
+A record holds the pid, when that process started, and its name; a pid that was given to another process
+since does not match and is left alone. A crew (several workers started by one process) is a kind of its
+own: its end is the end of its workers, and they must hear of it once only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
+
+Kind = Literal["crew", "worker", "dispatcher"]
+
+
+class Record(NamedTuple):
+    """Of a process that was started here; `name` is empty where it has none."""
+
+    path: Path
+    pid: int
+    started: str
+    name: str
+
+    @property
+    def alive(self) -> bool:
+        """Does it still run?"""
+        return alive(self.pid, self.started)
 
 
 @contextlib.contextmanager
-def recorded(data_path: Path, kind: str) -> Iterator[None]:
-    """Keep a record of this process while it runs; `kind` is dispatcher or worker."""
+def recorded(data_path: Path, kind: Kind, name: str = "") -> Iterator[None]:
+    """Keep a record of this process while it runs."""
     folder = data_path / "run"
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / f"{kind}-{os.getpid()}.pid"
-    record.write_text(f"{os.getpid()} {start_ticks(os.getpid())}\n")
+    record.write_text(f"{os.getpid()} {start_ticks(os.getpid())} {name}".rstrip() + "\n")
     try:
         yield
     finally:
         record.unlink(missing_ok=True)
+
+
+def records(data_path: Path, kind: Kind) -> list[Record]:
+    """The records of a kind, also of those that ended without tidying up, by name and pid."""
+    found = [_read(path) for path in (data_path / "run").glob(f"{kind}-*.pid")]
+    return sorted(filter(None, found), key=lambda record: (len(record.name), record.name, record.pid))
+
+
+def stop(those: Sequence[Record], seconds: float) -> list[Record]:
+    """Ask the living ones of these to end; returns those that still live after `seconds`.
+
+    The records of those that are gone are removed.
+    """
+    for record in those:
+        if record.alive:
+            send(record.pid, signal.SIGTERM)
+    give_up_at = time.monotonic() + seconds
+    for record in those:
+        while record.alive and time.monotonic() < give_up_at:
+            time.sleep(0.05)
+        if not record.alive:
+            record.path.unlink(missing_ok=True)
+    return [record for record in those if record.alive]
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Signal a process that may have gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        pid, started, name = [*path.read_text().strip().split(" ", 2), "", "", ""][:3]
+    except FileNotFoundError:  # it ends just now
+        return None
+    return Record(path, int(pid), started, name) if pid.isdigit() and started else Record(path, 0, "", name)
 
 
 def start_ticks(pid: int) -> str:

@@ -234,9 +234,16 @@ def env_text() -> str:
     return "\n".join(lines[:-1]) + "\n"
 
 
-def markdown_rows() -> list[str]:
-    """The rows of README's settings table."""
-    return [f"| `{s.name.upper()}` | `{_plain(s.default)}` | {_help(s)} |" for s in fields(Settings)]
+def markdown() -> str:
+    """The text of docs/settings.md."""
+    rows = [f"| `{s.name.upper()}` | `{_plain(s.default)}` | {_help(s)} |" for s in fields(Settings)]
+    head = ["# Settings", "", "Generated from `shared/settings.py` by `make docs`; a test holds it there.", ""]
+    told = [
+        "The environment wins over `.env`, that over the defaults. A wrong value is named at start, all of them",
+        "together, and the program exits with 2.",
+        "",
+    ]
+    return "\n".join([*head, *told, "| setting | default | meaning |", "| --- | --- | --- |", *rows, ""])
 
 
 def _plain(value: Any) -> str:

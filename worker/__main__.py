@@ -42,7 +42,7 @@ def main(name: str, count: int, types: str | None, burst: bool, **given: str | N
         raise click.BadParameter(f"a worker's name has at most {_NAME_CHARS} characters", param_hint="NAME")
     chosen = {_SETTINGS[option]: value for option, value in given.items() if value}
     settings = load_or_exit({**os.environ, **chosen})
-    with recorded(settings.data_path, "worker"):
+    with recorded(settings.data_path, "worker" if count == 1 else "crew", name):
         if count > 1:
             options = {**given, "types": types}
             arguments = [part for key, value in options.items() if value for part in (f"--{key}", value)]

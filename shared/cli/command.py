@@ -1,0 +1,185 @@
+"""What every verb of the command line has in common: its options, its dispatcher, how it asks, how it ends."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+import click
+
+from shared import errors, exits
+from shared.cli import screen
+from shared.client import DispatcherClient
+from shared.protocol import PAGE_MAX
+from shared.settings import Settings, load_or_exit
+
+_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the dispatcher's JSON.")
+_URL: Final = click.option("--url", metavar="URL", help="Where the dispatcher is; default: DISPATCHER_URL.")
+_YES: Final = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+Body = Callable[..., int | None]
+
+
+class Verb(click.Command):
+    """A command with examples, which its help shows, docs/cli.md repeats and the tests run."""
+
+    examples: tuple[str, ...] = ()
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples, a line each."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+
+
+class Noun(click.Group):
+    """A group whose verbs are listed in the order in which one needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they were added."""
+        return list(self.commands)
+
+
+class Session:
+    """One call of a verb: the dispatcher it talks to, and how it talks to people."""
+
+    def __init__(self, url: str | None, as_json: bool, yes: bool) -> None:
+        self.as_json = as_json
+        self.yes = yes
+        self._url = url
+        self._client: DispatcherClient | None = None
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings, with --url in the place of DISPATCHER_URL."""
+        return load_or_exit({**os.environ, **({"DISPATCHER_URL": self._url} if self._url else {})})
+
+    @property
+    def client(self) -> DispatcherClient:
+        """The dispatcher, as calls."""
+        if self._client is None:
+            self._client = DispatcherClient(self.settings.dispatcher_urls)
+        return self._client
+
+    def answer(self, answer: Any, *people: Any) -> None:
+        """Print the dispatcher's answer: its own JSON, or what people read."""
+        if self.as_json:
+            screen.json_line(answer)
+        else:
+            screen.show(*people)
+
+    def confirm(self, what: str) -> None:
+        """Go on only if --yes was given or somebody says so."""
+        if self.yes:
+            return
+        if not sys.stdin.isatty():
+            exits.fail(f"this asks first ({what}?), and there is no terminal to ask on: add --yes", exits.USAGE)
+        if not click.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
+            exits.fail("nothing was changed", exits.INTERRUPTED)
+
+    def each(self, things: Iterable[Any], act: Callable[[Any], Any], done: Callable[[Any], str]) -> int:
+        """Act on one after the other; a refusal is told and the others go on. Returns the first bad code."""
+        code = exits.OK
+        for thing in things:
+            try:
+                answer = act(thing)
+            except errors.Refused as error:
+                print(exits.line_of(error), file=sys.stderr)
+                code = code or exits.code_of(error)
+            else:
+                self.answer(answer, done(answer))
+        return code
+
+
+def verb(group: click.Group, name: str, *examples: str, asks: bool = False) -> Callable[[Body], Verb]:
+    """Make a function (session, options…) a command of `group`; one that `asks` has --yes.
+
+    The function returns its exit code, None for 0.
+    """
+
+    def register(body: Body) -> Verb:
+        @functools.wraps(body)
+        def run(url: str | None, as_json: bool, yes: bool = False, **given: Any) -> None:
+            with exits.exit_codes():
+                sys.exit(body(Session(url, as_json, yes), **given) or exits.OK)
+
+        decorated: Any = run
+        for option in [_JSON, _URL, *([_YES] if asks else [])]:
+            decorated = option(decorated)
+        made: Any = group.command(name, cls=Verb, context_settings=CONTEXT)(decorated)
+        made.examples = examples
+        return cast(Verb, made)
+
+    return register
+
+
+def group(name: str, what: str) -> click.Group:
+    """A noun: a group of verbs."""
+    return Noun(name, help=what, context_settings=CONTEXT, no_args_is_help=True)
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]
+    """A duration: 90, 90s, 5m, 2h, 1d."""
+
+    name = "time"
+    UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """In seconds."""
+        if isinstance(value, float):
+            return value
+        number, unit = (value[:-1], value[-1]) if value[-1:] in self.UNITS else (value, "s")
+        try:
+            seconds = float(number) * self.UNITS[unit]
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is no duration; write for example 90, 90s, 5m, 2h or 1d", param, ctx)
+        return seconds
+
+
+class Ids(click.ParamType):  # type: ignore[type-arg]
+    """Ids of tasks; '-' reads them from standard input, separated by blanks or lines."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """A list, since '-' may stand for many."""
+        if isinstance(value, list):
+            return value
+        words = sys.stdin.read().split() if value == "-" else [value]
+        wrong = [word for word in words if not (word.isascii() and word.isdigit() and 0 < int(word) < 2**63)]
+        if wrong:
+            self.fail(f"{wrong[0]!r} is no task id; ids are whole numbers from 1", param, ctx)
+        return [int(word) for word in words]
+
+
+def ids_argument(required: bool = True) -> Callable[[Body], Body]:
+    """IDS…: one or more; the function gets a tuple of lists, flatten it with `flat`."""
+    return click.argument(
+        "ids", nargs=-1, required=required, type=Ids(), metavar="ID..." if required else "[ID]..."
+    )
+
+
+def flat(ids: tuple[list[int], ...]) -> list[int]:
+    """Each id once, in order. Usage error if '-' brought none."""
+    found = list(dict.fromkeys(task_id for some in ids for task_id in some))
+    if ids and not found:
+        raise click.UsageError("no ids came in on standard input")
+    return found
+
+
+task_id_argument = click.argument("task_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(1, PAGE_MAX),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="At most so many.",
+)
+after_option = click.option("--after", type=click.IntRange(1), metavar="ID", help="Go on after this id.")

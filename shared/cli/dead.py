@@ -1,0 +1,120 @@
+"""baton dead: the dead letters, tasks that ended as failed (or, if asked, were cancelled)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from shared import errors, progress
+from shared.cli import screen
+from shared.cli.command import Body, Session, after_option, flat, group, ids_argument, limit_option, verb
+from shared.lifecycle import TaskStatus
+from shared.protocol import PAGE_MAX
+
+dead = group("dead", "Tasks that ended as failed: look, revive, drop, one or many.")
+
+_FILTER = (
+    click.option("--type", metavar="T", help="Those of this type."),
+    click.option("--queue", metavar="Q", help="Those of this queue."),
+    click.option("--tag", metavar="T", help="Those with this tag."),
+    click.option("--error-type", metavar="E", help="Those that ended with such an error."),
+    click.option(
+        "--status", type=click.Choice(["failed", "cancelled"]), help="How they ended.  [default: failed]"
+    ),
+)
+
+
+def _filter() -> Callable[[Body], Body]:
+    def decorate(body: Body) -> Body:
+        for option in reversed(_FILTER):
+            body = option(body)
+        return body
+
+    return decorate
+
+
+@verb(dead, "list", "baton dead list", "baton dead list --error-type ValueError --limit 5")
+@_filter()
+@limit_option
+@after_option
+def list_dead(baton: Session, status: str | None, **query: Any) -> None:
+    """List dead letters, newest first."""
+    page = baton.client.tasks(status=status or "failed", **query)
+    rows = [
+        (
+            task["task_id"], task["type"], task["queue"], task["attempt"], screen.age(task["finished_at"]),
+            _error(task).get("type"), progress.outcome(task),
+        )
+        for task in page["tasks"]
+    ]  # fmt: skip
+    headers = ("task", "type", "queue", "attempts", "since", "error", "message")
+    more = [f"more: --after {page['next']}"] if page["next"] else []
+    baton.answer(
+        page,
+        screen.table(headers, rows, text=("message", "error", "queue", "type")) if rows else "no dead letters",
+        *more,
+    )
+
+
+def _error(task: dict[str, Any]) -> dict[str, Any]:
+    return task["error"] if isinstance(task["error"], dict) else {}
+
+
+@verb(dead, "revive", "baton dead revive 3", "baton dead revive --error-type ValueError", asks=True)
+@ids_argument(required=False)
+@_filter()
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--from-scratch", is_flag=True, help="Drop their checkpoints; asks.")
+def revive_dead(
+    baton: Session, ids: tuple[list[int], ...], everything: bool, from_scratch: bool, **query: Any
+) -> None:
+    """Give dead letters a second life. These ids, or all that fit the filter."""
+    wanted = _wanted(flat(ids), everything, query)
+    _check(baton, wanted)
+    if from_scratch:
+        baton.confirm(f"revive {_told(baton, wanted)} and drop their checkpoints")
+    revived = baton.client.revive_many(**wanted, from_scratch=from_scratch)
+    baton.answer({"revived": revived}, f"revived: {revived} task(s)")
+
+
+@verb(dead, "drop", "baton dead drop 3 --yes", "baton dead drop --type prime --tag old --yes", asks=True)
+@ids_argument(required=False)
+@_filter()
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+def drop_dead(baton: Session, ids: tuple[list[int], ...], everything: bool, **query: Any) -> None:
+    """Remove dead letters for good. These ids, or all that fit the filter, with their logs and checkpoints."""
+    wanted = _wanted(flat(ids), everything, query)
+    _check(baton, wanted)
+    baton.confirm(f"drop {_told(baton, wanted)} for good")
+    dropped = baton.client.drop_many(**wanted)
+    baton.answer({"dropped": dropped}, f"dropped: {dropped} task(s)")
+
+
+def _wanted(ids: list[int], everything: bool, query: dict[str, Any]) -> dict[str, Any]:
+    """The body of the request. A usage error if it is about nothing, or about two things."""
+    given = {name: value for name, value in query.items() if value is not None}
+    if ids and (given or everything):
+        raise click.UsageError("give ids, or a filter, not both")
+    if not ids and not given and not everything:
+        raise click.UsageError("give ids, a filter, or --all")
+    return {"ids": ids} if ids else {"status": "failed", **given}
+
+
+def _check(baton: Session, wanted: dict[str, Any]) -> None:
+    """Ids that were mistyped must not cost a result. NotFound, Conflict."""
+    for task_id in wanted.get("ids", []):
+        status = baton.client.task(task_id)["status"]
+        if status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+            raise errors.Conflict(f"task {task_id} is {status}, no dead letter; nothing was changed")
+
+
+def _told(baton: Session, wanted: dict[str, Any]) -> str:
+    """Which tasks a question is about."""
+    if "ids" in wanted:
+        return progress.ids_in_words(wanted["ids"])
+    if baton.yes:
+        return ""
+    page = baton.client.tasks(**wanted, limit=PAGE_MAX)
+    return f"{len(page['tasks'])}{' or more' if page['next'] else ''} {wanted['status']} task(s)"

@@ -1,0 +1,36 @@
+"""Reads a flow or a schedule that somebody wrote: JSON or TOML, from a file or standard input."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from datetime import date, time
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+
+def read(file: str) -> dict[str, Any]:
+    """The object in a file ('-': standard input). What begins with a brace is JSON, else it is TOML."""
+    where = "standard input" if file == "-" else file
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise click.UsageError(f"{where} cannot be read: {reason}") from None
+    kind = "JSON" if text.lstrip().startswith("{") else "TOML"
+    try:
+        return dict(msgspec.json.decode(text) if kind == "JSON" else _plain(tomllib.loads(text)))
+    except (msgspec.DecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.UsageError(f"{where} is not {kind}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """TOML's dates and times as the text that JSON has for them."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value.isoformat() if isinstance(value, date | time) else value

@@ -1,0 +1,141 @@
+"""baton flows: tasks tied by dependencies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.console import RenderableType
+
+from shared import errors
+from shared.cli import documents, drawing, screen
+from shared.cli.command import Session, after_option, group, limit_option, verb
+from shared.cli.watching import watch
+from shared.lifecycle import ENDED
+from shared.protocol import PAGE_MAX
+
+flows = group("flows", "Tasks tied by dependencies.")
+
+PAGES_MAX = 20  # looked through for a name: the newest 10,000 flows
+flow_argument = click.argument("flow", metavar="FLOW")
+
+
+@verb(
+    flows, "submit",
+    "baton flows submit examples/flow.toml",
+    "baton flows submit - < examples/flow.toml",
+)  # fmt: skip
+@click.argument("file", metavar="FILE")
+@click.option("--name", metavar="NAME", help="Call it so, whatever the file says.")
+def submit_flow(baton: Session, file: str, name: str | None) -> None:
+    """Submit the flow in FILE, JSON or TOML ('-': standard input). It is stored whole or not at all."""
+    flow = documents.read(file)
+    if name is not None:
+        flow["jobName" if "jobName" in flow or "jobId" in flow else "name"] = name
+    answer = baton.client.submit_flow(flow)
+    if "warning" in answer and not baton.as_json:
+        click.echo(f"warning: {answer['warning']}", err=True)
+    baton.answer(answer, f"submitted: flow {answer['flow_id']} of {len(answer['task_ids'])} task(s)")
+
+
+@verb(flows, "list", "baton flows list")
+@limit_option
+@after_option
+def list_flows(baton: Session, limit: int, after: int | None) -> None:
+    """List flows, newest first."""
+    page = baton.client.flows(limit=limit, after=after)
+    rows = [
+        (
+            flow["flow_id"],
+            flow["status"],
+            screen.percent(flow["progress"]),
+            screen.age(flow["created_at"]),
+            flow["name"],
+        )
+        for flow in page["flows"]
+    ]
+    more = [f"more: --after {page['next']}"] if page["next"] else []
+    listing = screen.table(("flow", "status", "done", "age", "name"), rows, text=("name",)) if rows else "no flows"
+    baton.answer(page, listing, *more)
+
+
+@verb(flows, "show", "baton flows show report")
+@flow_argument
+@click.option("--parts", is_flag=True, help="Each part of a fan-out on its line.")
+@click.option("--watch", "-w", "watched", is_flag=True, help="Go on showing it until it ends.")
+def show_flow(baton: Session, flow: str, parts: bool, watched: bool) -> None:
+    """Draw a flow: each task below what it depends on. FLOW is an id, or a name for the newest one of it."""
+    flow_id = find(baton, flow)
+    if watched:
+        watch(
+            baton,
+            lambda: baton.client.flow(flow_id),
+            lambda found: _picture(found, parts),
+            lambda found: f"flow {flow_id}  {found['status']}  {screen.percent(found['progress'])}",
+            lambda found: found["status"] != "running",
+        )
+        return
+    found = baton.client.flow(flow_id)
+    baton.answer(found, _picture(found, parts))
+
+
+def _picture(flow: dict[str, Any], parts: bool) -> RenderableType:
+    tasks = flow["tasks"]
+    ended = sum(task["status"] in ENDED for task in tasks)
+    facts = [
+        ("flow", flow["flow_id"]),
+        ("name", flow["name"]),
+        ("status", screen.cell(flow["status"])),
+        ("progress", f"{screen.percent(flow['progress'])}, {ended} of {len(tasks)} task(s) ended"),
+        ("created", screen.ago(flow["created_at"])),
+    ]
+    rows = [
+        ("  " * line.depth + line.key, line.status, line.task_id, _remark(line))
+        for line in drawing.lines(tasks, parts)
+    ]
+    return screen.stack(
+        screen.facts(facts), "", screen.table(("key", "status", "task", "note"), rows, text=("note", "key"))
+    )
+
+
+def _remark(line: drawing.Line) -> str:
+    also = f"also after {', '.join(line.others)}" if line.others else ""
+    error = str(line.error.get("message", "")) if isinstance(line.error, dict) else ""
+    return "; ".join(filter(None, [also, error]))
+
+
+@verb(flows, "cancel", "baton flows cancel report --yes", asks=True)
+@flow_argument
+def cancel_flow(baton: Session, flow: str) -> None:
+    """Cancel what has not ended of a flow. It can be revived."""
+    flow_id = find(baton, flow)
+    if not baton.yes:
+        found = baton.client.flow(flow_id)
+        live = sum(task["status"] not in ENDED for task in found["tasks"])
+        name = f" ({found['name']})" if found["name"] else ""
+        baton.confirm(f"cancel flow {flow_id}{name}, {live} task(s) of it not ended")
+    baton.answer(baton.client.cancel_flow(flow_id), f"flow {flow_id} is cancelled")
+
+
+@verb(flows, "revive", "baton flows revive report")
+@flow_argument
+def revive_flow(baton: Session, flow: str) -> None:
+    """Give what failed or was cancelled a second life. What has completed stays."""
+    found = baton.client.revive_flow(find(baton, flow))
+    baton.answer(found, f"flow {found['flow_id']} is {found['status']}")
+
+
+def find(baton: Session, flow: str) -> int:
+    """The id that was given, or that of the newest flow with this name. NotFound."""
+    if flow.isascii() and flow.isdigit():
+        return int(flow)
+    after: int | None = None
+    for _ in range(PAGES_MAX):
+        page = baton.client.flows(limit=PAGE_MAX, after=after)
+        for found in page["flows"]:
+            if found["name"] == flow:
+                return int(found["flow_id"])
+        after = page["next"]
+        if after is None:
+            break
+    raise errors.NotFound(f"there is no flow named {flow!r}; baton flows list shows them")

@@ -1,0 +1,169 @@
+"""baton schedules: recurring submissions of a task or a flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.console import RenderableType
+
+from shared import progress
+from shared.cli import documents, screen
+from shared.cli.command import Seconds, Session, group, limit_option, verb
+from shared.cli.tasks import decoded
+
+schedules = group("schedules", "Recurring submissions of a task or a flow.")
+
+SLOTS_SHOWN = 10
+name_argument = click.argument("name", metavar="NAME")
+
+
+@verb(
+    schedules, "add",
+    "baton schedules add hourly --every 1h --type noop",
+    "baton schedules add night --cron '30 2 * * *' --timezone Asia/Tokyo --type prime --payload '{\"limit\": 9}'",
+    "baton schedules add report --cron '0 6 * * 1' --flow examples/flow.toml --overlap skip",
+)  # fmt: skip
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--cron", metavar="EXPR", help="When, as cron has it: minute hour day month weekday.")
+@click.option("--every", type=Seconds(), help="Once in such a time (90, 5m, 2h), first after one.")
+@click.option("--timezone", metavar="TZ", help="Of --cron; default UTC.")
+@click.option("--type", "type_", metavar="T", help="Submit a task of this type.")
+@click.option("--payload", metavar="JSON", help="Its payload.")
+@click.option("--queue", metavar="Q", help="Its queue.")
+@click.option("--profile", metavar="P", help="Its profile.")
+@click.option("--flow", metavar="FILE", help="Submit this flow, JSON or TOML ('-': standard input).")
+@click.option("--missed", type=click.Choice(["once", "skip", "all"]), help="Of slots when no dispatcher ran.")
+@click.option("--overlap", type=click.Choice(["allow", "skip"]), help="May it fire while its last has not ended?")
+@click.option("--file", metavar="FILE", help="The whole schedule, JSON or TOML ('-': standard input).")
+def add_schedule(baton: Session, name: str | None, file: str | None, **given: Any) -> None:
+    """Add a schedule. What options say wins over --file."""
+    schedule = documents.read(file) if file else {}
+    schedule |= _described(schedule, {"name": name, **given})
+    if "name" not in schedule:
+        raise click.UsageError("give the schedule a NAME")
+    answer = baton.client.add_schedule(schedule)
+    if "warning" in answer and not baton.as_json:
+        click.echo(f"warning: {answer['warning']}", err=True)
+    first = answer["next_runs"][0] if answer["next_runs"] else None
+    baton.answer(answer, f"added: schedule {answer['name']}, first run {screen.ago(first) or 'never'}")
+
+
+def _described(schedule: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What the options say, in the words of the protocol."""
+    task = {name: given[name] for name in ("queue", "profile") if given[name] is not None}
+    if given["type_"] is not None:
+        task["type"] = given["type_"]
+    if given["payload"] is not None:
+        task["payload"] = decoded(given["payload"], "--payload")
+    said = {name: given[name] for name in ("name", "cron", "timezone", "missed", "overlap")}
+    said |= {"every_seconds": given["every"]}
+    said |= {"flow": documents.read(given["flow"]) if given["flow"] else None}
+    said |= {"task": {**schedule.get("task", {}), **task} if task else None}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+@verb(schedules, "list", "baton schedules list")
+@limit_option
+@click.option("--after", metavar="NAME", help="Go on after this name.")
+def list_schedules(baton: Session, limit: int, after: str | None) -> None:
+    """List schedules by name."""
+    page = baton.client.schedules(limit=limit, after=after)
+    rows = [
+        (
+            one["name"], _rhythm(one), "paused" if one["paused"] else "running",
+            screen.age(one["next_runs"][0]) if one["next_runs"] else None, _submits(one),
+        )
+        for one in page["schedules"]
+    ]  # fmt: skip
+    more = [f"more: --after {page['next']}"] if page["next"] else []
+    headers = ("schedule", "when", "status", "next", "submits")
+    baton.answer(
+        page, screen.table(headers, rows, text=("submits", "schedule")) if rows else "no schedules", *more
+    )
+
+
+def _rhythm(schedule: dict[str, Any]) -> str:
+    if schedule["cron"] is None:
+        return f"every {_period(schedule['every_seconds'])}"
+    return f"{schedule['cron']} {schedule['timezone']}"
+
+
+def _period(seconds: float) -> str:
+    """A period as one types it: 90s, 5m, 2h, 1d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def _submits(schedule: dict[str, Any]) -> str:
+    if "task" in schedule:
+        return f"{schedule['task']['type']} {progress.encoded(schedule['task'].get('payload', {}))}"
+    flow = schedule["flow"]
+    return f"flow {flow.get('name') or flow.get('jobName') or ''}, {len(flow['tasks'])} task(s)"
+
+
+@verb(schedules, "show", "baton schedules show nightly")
+@name_argument
+def show_schedule(baton: Session, name: str) -> None:
+    """Show a schedule, when it runs next, and what became of its last slots."""
+    found = baton.client.schedule(name)
+    history = [] if baton.as_json else baton.client.schedule_history(name, limit=SLOTS_SHOWN)["history"]
+    baton.answer(found, *_picture(found, history))
+
+
+def _picture(found: dict[str, Any], history: list[dict[str, Any]]) -> list[RenderableType]:
+    facts = [
+        ("schedule", found["name"]),
+        ("when", _rhythm(found)),
+        ("status", screen.cell("paused" if found["paused"] else "running")),
+        ("next", ", ".join(screen.age(moment) for moment in found["next_runs"])),
+        ("submits", _submits(found)),
+        ("missed", found["missed"]),
+        ("overlap", found["overlap"]),
+        ("created", screen.ago(found["created_at"])),
+    ]
+    if not history:
+        return [screen.facts(facts)]
+    rows = [
+        (
+            screen.clock(slot["slot_at"]), slot["outcome"], slot.get("task_id"), slot.get("flow_id"),
+            slot.get("message") or ("by hand" if slot["by_hand"] else ""),
+        )
+        for slot in history
+    ]  # fmt: skip
+    slots = screen.table(("slot", "outcome", "task", "flow", "note"), rows, text=("note",))
+    return [screen.facts(facts), "", slots]
+
+
+@verb(schedules, "pause", "baton schedules pause nightly")
+@name_argument
+def pause_schedule(baton: Session, name: str) -> None:
+    """Let it fire no more until it is resumed."""
+    baton.answer(baton.client.pause_schedule(name), f"schedule {name} is paused")
+
+
+@verb(schedules, "resume", "baton schedules resume nightly")
+@name_argument
+def resume_schedule(baton: Session, name: str) -> None:
+    """Let it go on with its next slot."""
+    found = baton.client.resume_schedule(name)
+    baton.answer(found, f"schedule {name} runs again {screen.ago(found['next_runs'][0])}")
+
+
+@verb(schedules, "run", "baton schedules run nightly")
+@name_argument
+def run_schedule(baton: Session, name: str) -> None:
+    """Submit at once what it would submit."""
+    answer = baton.client.run_schedule(name)
+    what = f"task {answer['task_id']}" if "task_id" in answer else f"flow {answer['flow_id']}"
+    baton.answer(answer, f"submitted: {what}")
+
+
+@verb(schedules, "remove", "baton schedules remove nightly --yes", asks=True)
+@name_argument
+def remove_schedule(baton: Session, name: str) -> None:
+    """Forget a schedule; what it has submitted stays."""
+    baton.confirm(f"remove the schedule {name}")
+    baton.answer(baton.client.remove_schedule(name), f"schedule {name} is removed")

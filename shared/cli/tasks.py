@@ -1,0 +1,270 @@
+"""baton tasks: look at tasks, wait for them, steer them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from shared import errors, progress
+from shared.cli import screen
+from shared.cli.command import (
+    Seconds,
+    Session,
+    after_option,
+    flat,
+    group,
+    ids_argument,
+    limit_option,
+    task_id_argument,
+    verb,
+)
+from shared.cli.watching import watch
+from shared.follow import Follower
+from shared.lifecycle import ENDED, TaskStatus
+
+tasks = group("tasks", "Look at tasks, wait for them, steer them.")
+
+STATUSES = click.Choice([str(status) for status in TaskStatus])
+
+
+@verb(tasks, "list", "baton tasks list", "baton tasks list --status failed --type prime --limit 5")
+@click.option("--status", type=STATUSES, help="Only those that stand so.")
+@click.option("--type", metavar="T", help="Only those of this type.")
+@click.option("--queue", metavar="Q", help="Only those of this queue.")
+@click.option("--tag", metavar="T", help="Only those with this tag.")
+@click.option("--error-type", metavar="E", help="Only those that ended with such an error.")
+@limit_option
+@after_option
+def list_tasks(baton: Session, **query: Any) -> None:
+    """List tasks, newest first."""
+    page = baton.client.tasks(**query)
+    baton.answer(page, *_listing(page["tasks"], page["next"]))
+
+
+def _listing(found: list[dict[str, Any]], following: int | None) -> list[RenderableType]:
+    if not found:
+        return ["no tasks"]
+    rows = [
+        (
+            task["task_id"], task["type"], task["status"], screen.percent(task["progress"]), task["attempt"],
+            task["worker"], screen.age(task["created_at"]), screen.span(task["elapsed_seconds"]), note(task),
+        )
+        for task in found
+    ]  # fmt: skip
+    headers = ("task", "type", "status", "done", "try", "worker", "age", "took", "note")
+    listing = screen.table(headers, rows, text=("note", "worker", "type"))
+    return [listing, f"more: --after {following}"] if following else [listing]
+
+
+def note(task: dict[str, Any]) -> str:
+    """What there is to say about a task, in a line."""
+    if task["status"] in ENDED:
+        kind = (task["error"] or {}).get("type") if isinstance(task["error"], dict) else None
+        text = progress.outcome(task)
+        return f"{kind}: {text}" if kind and task["status"] == "failed" else text
+    if task["status"] == TaskStatus.SCHEDULED:
+        return f"due {screen.ago(task['run_at'])}"
+    return task["message"] or ""
+
+
+@verb(tasks, "show", "baton tasks show 1")
+@task_id_argument
+@click.option("--watch", "-w", "watched", is_flag=True, help="Go on showing it until it ends.")
+def show_task(baton: Session, task_id: int, watched: bool) -> None:
+    """Show a task with its attempts."""
+    if watched:
+        watch(baton, lambda: _look(baton, task_id), _picture, _change, lambda task: task["status"] in ENDED)
+        return
+    if baton.as_json:
+        screen.json_line(baton.client.task(task_id))
+    else:
+        screen.show(_picture(_look(baton, task_id)))
+
+
+def _look(baton: Session, task_id: int) -> dict[str, Any]:
+    task = baton.client.task(task_id)
+    return task if baton.as_json else {**task, "attempts": baton.client.attempts(task_id)}
+
+
+def _change(task: dict[str, Any]) -> str:
+    """What of a task that is watched deserves a new line."""
+    words = [f"task {task['task_id']}", task["status"], screen.percent(task["progress"]), note(task)]
+    return screen.clean("  ".join(word for word in words if word))
+
+
+def _picture(task: dict[str, Any]) -> RenderableType:
+    parts: list[RenderableType] = [screen.facts(_facts(task))]
+    if task["attempts"]:
+        parts += ["", _attempts(task["attempts"])]
+    traceback = (task["error"] or {}).get("traceback") if isinstance(task["error"], dict) else None
+    if traceback:
+        parts += ["", *(Text(screen.clean(line), style="dim") for line in str(traceback).splitlines())]
+    return screen.stack(*parts)
+
+
+def _facts(task: dict[str, Any]) -> list[tuple[str, Any]]:
+    where = None if task["worker"] is None else f"{task['worker']} ({task['worker_id']})"
+    counters = f"{task['attempt']}: {task['failures']} failed of {task['max_retries'] + 1} allowed, "
+    counters += f"{task['crashes']} crashed of {task['crash_limit']}, {task['releases']} released"
+    error = task["error"]
+    return [
+        ("task", task["task_id"]),
+        ("type", task["type"]),
+        ("status", screen.cell(task["status"])),
+        ("progress", _progress(task)),
+        ("payload", progress.encoded(task["payload"])),
+        ("result", None if task["status"] != "completed" else progress.encoded(task["result"])),
+        ("error", None if not error else f"{error.get('type')}: {error.get('message')}"),
+        ("worker", where),
+        ("attempts", counters if task["attempt"] else None),
+        ("queue", f"{task['queue']}, priority {task['priority']}"),
+        ("tags", ", ".join(task["tags"])),
+        ("unique key", task["unique_key"]),
+        ("limit key", task["limit_key"]),
+        ("flow", f"{task['flow_id']}, as {task['key']}" if "flow_id" in task else None),
+        ("depends on", ", ".join(map(str, task.get("depends_on", [])))),
+        ("created", screen.ago(task["created_at"])),
+        ("due", screen.ago(task["run_at"]) if task["status"] == TaskStatus.SCHEDULED else None),
+        ("deadline", screen.ago(task["deadline"])),
+        ("started", screen.ago(task["started_at"])),
+        ("ended", screen.ago(task["finished_at"])),
+        ("took", None if task["elapsed_seconds"] is None else screen.span(task["elapsed_seconds"])),
+    ]
+
+
+def _progress(task: dict[str, Any]) -> str:
+    share = [] if task["progress"] is None else [screen.percent(task["progress"])]
+    return " ".join([*share, *filter(None, [task["message"]])])
+
+
+def _attempts(attempts: list[dict[str, Any]]) -> RenderableType:
+    rows = [
+        (
+            one["attempt"], one["worker"], one["outcome"] or "running", screen.age(one["started_at"]),
+            screen.span(one["elapsed_seconds"]), screen.span(one["lost_seconds"]),
+            (one["error"] or {}).get("message", "") if isinstance(one["error"], dict) else "",
+        )
+        for one in attempts
+    ]  # fmt: skip
+    return screen.table(
+        ("attempt", "worker", "outcome", "began", "took", "lost", "error"), rows, text=("error", "worker")
+    )
+
+
+@verb(tasks, "wait", "baton tasks wait 1 2 --timeout 10s")
+@ids_argument()
+@click.option("--timeout", type=Seconds(), help="Wait no longer than this (90, 5m, 2h).")
+def wait_for_tasks(baton: Session, ids: tuple[list[int], ...], timeout: float | None) -> int:
+    """Wait until tasks have ended. Shows what came out; exits with 1 if one failed, 124 after --timeout."""
+    wanted = flat(ids)
+    follower = Follower(baton.client, wanted)
+    follower.look()
+    missing = [task_id for task_id in wanted if task_id not in follower.tasks]
+    if missing:
+        raise errors.NotFound(f"there is no task {missing[0]}")
+    baton.client.patience_seconds = progress.PATIENCE_SECONDS
+    bars = Console(stderr=True) if baton.as_json else screen.console()
+    return progress.wait(follower, timeout, bars, baton.as_json)
+
+
+@verb(tasks, "cancel", "baton tasks cancel 4 --yes", asks=True)
+@ids_argument()
+def cancel_tasks(baton: Session, ids: tuple[list[int], ...]) -> int:
+    """Cancel tasks; what depends on them is cancelled too. They can be revived."""
+    wanted = flat(ids)
+    baton.confirm(f"cancel {progress.ids_in_words(wanted)}")
+    return baton.each(wanted, baton.client.cancel, lambda task: f"task {task['task_id']} is cancelled")
+
+
+@verb(tasks, "revive", "baton tasks revive 4", asks=True)
+@ids_argument()
+@click.option("--from-scratch", is_flag=True, help="Drop their checkpoints; asks.")
+@click.option("--payload", metavar="JSON", help="Run them with this payload from now on.")
+def revive_tasks(baton: Session, ids: tuple[list[int], ...], from_scratch: bool, payload: str | None) -> int:
+    """Give failed or cancelled tasks a second life. They go on from their last checkpoint."""
+    options: dict[str, Any] = {"from_scratch": from_scratch}
+    if payload is not None:
+        options["payload"] = decoded(payload, "--payload")
+    wanted = flat(ids)
+    if from_scratch:
+        baton.confirm(f"revive {progress.ids_in_words(wanted)} and drop their checkpoints")
+    return baton.each(
+        wanted,
+        lambda task_id: baton.client.revive(task_id, **options),
+        lambda task: f"task {task['task_id']} is {task['status']}",
+    )
+
+
+def decoded(text: str, option: str) -> Any:
+    """JSON that somebody typed; a usage error names the option."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"{option} is not JSON: {error}") from None
+
+
+@verb(tasks, "logs", "baton tasks logs 1", "baton tasks logs 1 --attempt 1")
+@task_id_argument
+@click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only what attempt N said.")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the task ends.")
+def show_logs(baton: Session, task_id: int, attempt: int | None, follow: bool) -> None:
+    """Print what a task has printed and logged."""
+    after, over = 0, False
+    if follow:
+        baton.client.patience_seconds = progress.PATIENCE_SECONDS
+    while not over:
+        over = not follow or baton.client.task(task_id)["status"] in ENDED  # before: the last lines count
+        page = baton.client.logs(task_id, attempt=attempt, after=after)
+        while page["lines"]:
+            _print_lines(baton, page)
+            after = page["next"]
+            page = baton.client.logs(task_id, attempt=attempt, after=after)
+        if not over:
+            time.sleep(LOOK_SECONDS)
+    if baton.as_json and not after:
+        screen.json_line(page)
+
+
+LOOK_SECONDS = 0.5  # a worker sends log lines with its heartbeat, every second
+
+
+def _print_lines(baton: Session, page: dict[str, Any]) -> None:
+    if baton.as_json:
+        screen.json_line(page)
+        return
+    for line in page["lines"]:
+        at = screen.clock(line["at"])
+        print(f"{at}  {line['attempt']}  {line['level']:<7}  {screen.clean(line['message'])}")
+    sys.stdout.flush()
+
+
+@verb(tasks, "explain", "baton tasks explain 3")
+@task_id_argument
+def explain_task(baton: Session, task_id: int) -> None:
+    """Say why a task does not run. And when it may start, where that can be known."""
+    told = baton.client.explain(task_id)
+    forecast = told["estimated_start_seconds"]
+    when = (
+        None
+        if forecast is None or told["status"] in {*ENDED, "in-progress"}
+        else f"in about {screen.span(forecast)}"
+    )
+    facts = [("task", told["task_id"]), ("status", screen.cell(told["status"])), ("why", told["message"])]
+    known = [(name.replace("_", " "), _plain(value)) for name, value in told["details"].items()]
+    baton.answer(told, screen.facts([*facts, ("may start", when), *known]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str) and value.endswith("Z") and value[:2] == "20":
+        return screen.ago(value)
+    return value

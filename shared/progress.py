@@ -1,0 +1,102 @@
+"""Shows tasks while they run, and what came out of them: used by add_task.py and ./baton."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from shared import exits
+from shared.follow import Follower
+
+BARS_MAX = 12  # running tasks shown at once: what fits a small terminal
+ROWS_MAX = 20  # results shown; --json has all
+PATIENCE_SECONDS = 30.0  # while waiting, a dispatcher may be restarted
+
+
+def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bool) -> int:
+    """Follow the tasks with bars, print what came out; returns the exit code."""
+    total = len(follower.open)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=screen, transient=True) as progress:
+        overall = progress.add_task(f"{total} task(s)", total=total)
+        bars: dict[int, TaskID] = {}
+        for _ in follower.until_ended(timeout):
+            progress.update(overall, completed=total - len(follower.open))
+            _draw(progress, bars, follower)
+    tasks = [task for _, task in sorted(follower.tasks.items())]
+    if as_json:
+        print(encoded({"tasks": tasks}))
+    else:
+        screen.print(results(tasks))
+    if follower.open:
+        print(f"timed out: {ids_in_words(sorted(follower.open))} not ended yet; they go on", file=sys.stderr)
+        return exits.TIMED_OUT
+    return exits.FAILED if follower.ended_badly() else exits.OK
+
+
+def _draw(progress: Progress, bars: dict[int, TaskID], follower: Follower) -> None:
+    """A bar per running task, as many as fit."""
+    running = [i for i, task in sorted(follower.tasks.items()) if task["status"] == "in-progress"]
+    for task_id in [i for i in bars if i not in running]:
+        progress.remove_task(bars.pop(task_id))
+    for task_id in running[:BARS_MAX]:
+        task = follower.tasks[task_id]
+        if task_id not in bars:
+            bars[task_id] = progress.add_task(f"  task {task_id}", total=1.0)
+        text = f"  task {task_id} on {task['worker']}" + (
+            f", attempt {task['attempt']}" if task["attempt"] > 1 else ""
+        )
+        progress.update(bars[task_id], completed=task["progress"] or 0.0, description=text)
+
+
+def results(tasks: Sequence[dict[str, Any]]) -> Table:
+    """What came out, a line per task."""
+    table = Table("task", "status", "worker", "attempts", "seconds", "result", box=None, pad_edge=False)
+    for task in tasks[:ROWS_MAX]:
+        seconds = task["elapsed_seconds"]
+        text = outcome(task)
+        table.add_row(
+            str(task["task_id"]),
+            task["status"],
+            Text(task["worker"] or "–"),
+            str(task["attempt"]),
+            "–" if seconds is None else f"{seconds:.2f}",
+            Text(text if len(text) <= 90 else text[:89] + "…"),
+        )
+    if len(tasks) > ROWS_MAX:
+        table.add_row("…", f"{len(tasks) - ROWS_MAX} more", "", "", "", "--json shows all")
+    return table
+
+
+def outcome(task: dict[str, Any]) -> str:
+    """What came out, in a line: of a result what the payload and the other columns do not say."""
+    if task["status"] != "completed":
+        return str((task["error"] or {}).get("message", ""))
+    if not isinstance(task["result"], dict):
+        return encoded(task["result"])
+    known = {**task["payload"], "elapsed_seconds": task["result"].get("elapsed_seconds")}
+    news = {name: value for name, value in task["result"].items() if known.get(name, ...) != value}
+    return ", ".join(f"{name} {value}" for name, value in news.items())
+
+
+def ids_in_words(ids: Sequence[int]) -> str:
+    """Ids in a line: a range if they follow each other."""
+    if len(ids) > 2 and list(ids) == list(range(ids[0], ids[-1] + 1)):
+        return f"tasks {ids[0]} to {ids[-1]}"
+    return ("task " if len(ids) == 1 else "tasks ") + ", ".join(map(str, ids))
+
+
+def encoded(value: Any) -> str:
+    """As JSON on one line."""
+    return msgspec.json.encode(value).decode()
