@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint bench bench-peers docs clean
+.PHONY: help demo test test-quick lint bench bench-postgresql bench-peers docs clean
 PYTHON := .venv/bin/python
 
 help: ## this list
@@ -26,6 +26,10 @@ lint: ## ruff and mypy
 bench: ## measure speed and size; prints a table
 	@deploy/venv.sh dev
 	@$(PYTHON) -m analysis.bench
+
+bench-postgresql: ## the same on PostgreSQL: one dispatcher, two, large tables, an old transaction (five minutes)
+	@deploy/venv.sh dev
+	@$(PYTHON) -m analysis.bench postgresql postgresql_growth
 
 bench-peers: ## measure Celery, Dramatiq, Huey and Procrastinate in the same run (under five minutes)
 	@deploy/venv.sh

@@ -156,6 +156,7 @@ MEASUREMENTS: dict[str, Callable[[], Iterator[Figure]]] = {
         postgresql_growth,
     )
 }
+ELSEWHERE = ("postgresql", "postgresql_growth")  # make bench-postgresql
 RESULTS = ROOT / "analysis" / "results"
 
 
@@ -167,7 +168,7 @@ def main(names: list[str]) -> None:
         sys.exit(2)
     console = Console(highlight=False)
     figures: list[Figure] = []
-    for name in names or MEASUREMENTS:
+    for name in names or [name for name in MEASUREMENTS if name not in ELSEWHERE]:
         with console.status(f"measuring: {name}"):
             for figure in MEASUREMENTS[name]():
                 figures.append(figure)

@@ -258,9 +258,14 @@ class Database:
                 operation.finish()
 
     def _attempt(self, operation: Operation, tx: Transaction, group: Group) -> None:
-        """Run one operation in its own savepoint: what it raises spoils nothing for the others."""
+        """Run one operation so that what it raises spoils nothing for the others.
+
+        The first of a transaction is undone with the whole of it, the others from a savepoint each.
+        """
+        first = not group.tried
         group.tried[operation] = None
-        self.engine.savepoint()
+        if not first:
+            self.engine.savepoint()
         try:
             finished = operation.attempt(tx)
             tx.keep_counts()
@@ -269,8 +274,13 @@ class Database:
             raise
         except Exception as error:  # a refusal, or a mistake of ours: its own caller hears of it
             operation.error, finished = error, True
-            self.engine.undo()
-        self.engine.release()
+            if first:
+                self.engine.rollback()
+                self.engine.begin()
+            else:
+                self.engine.undo()
+        if not first:
+            self.engine.release()
         (group.answered if finished else group.waiting).append(operation)
 
     def _serve_waiting(self, begin: Callable[[], Transaction], group: Group) -> Counter[str]:

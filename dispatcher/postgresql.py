@@ -17,6 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
+from itertools import chain, islice
 from typing import Any, Final
 
 import msgspec
@@ -71,6 +72,8 @@ class PostgreSQL:
         self.clock = ServerClock(grace_seconds)
         self.shard = secrets.randbelow(SHARDS)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._server_time, self._notify_and_commit = texts("server_time", "notify")
+        self._notify_and_commit += "; COMMIT"
         self._synchronous_commit = "on" if durability == "full" else "off"
         self._committing = False
         self._closing = threading.Event()
@@ -103,8 +106,12 @@ class PostgreSQL:
         """Begin a transaction and read the server's clock."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect(writes=True)
-        self._connection.execute("BEGIN")
-        self.clock.observe(self.statements["server_time"](self._connection))
+        begun = self._connection.execute(
+            "BEGIN; " + self._server_time, prepare=False
+        )  # one way there and back for both
+        begun.nextset()
+        ((now,),) = begun.fetchall()
+        self.clock.observe(now)
 
     def savepoint(self) -> None:
         """What follows can be undone by itself."""
@@ -126,9 +133,12 @@ class PostgreSQL:
             told = dict(arrivals.most_common(TYPES_TOLD))
             before = [lane for lane in told if lane in older]
             message = msgspec.json.encode({"sender": self.name, "arrivals": told, "older": before}).decode()
-            self.statements["notify"](self.connection, message=message)
-        self._committing = True
-        self.connection.execute("COMMIT")
+            self._committing = True
+            cursor = psycopg.ClientCursor(self.connection)
+            cursor.execute(self._notify_and_commit, {"message": message}, prepare=False)
+        else:
+            self._committing = True
+            self.connection.execute("COMMIT")
         self._committing = False
 
     def rollback(self) -> None:
@@ -265,10 +275,20 @@ def named_statements() -> dict[str, Run]:
     return statements.load(_runner, "postgresql.sql")
 
 
+def texts(*names: str) -> list[str]:
+    """Statements of postgresql.sql as psycopg wants them, to be sent together with others."""
+    found = statements.load(lambda kind, sql: lambda: _text(sql), "postgresql.sql")
+    return [found[name]() for name in names]
+
+
+def _text(sql: str) -> str:
+    """psycopg takes %(name)s; a lone % would be read as one of those."""
+    return PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%") if PARAMETER.search(sql) else sql).strip().rstrip(";")
+
+
 def _runner(kind: Kind, sql: str) -> Run:
     names = list(dict.fromkeys(PARAMETER.findall(sql)))
-    # psycopg takes %(name)s; a lone % would be read as one of those
-    text = PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%") if names else sql)
+    text = _text(sql)
 
     def rows(connection: psycopg.Connection[Any], **values: Any) -> psycopg.Cursor[Any]:
         return connection.execute(text, values or None)
@@ -286,7 +306,11 @@ def _runner(kind: Kind, sql: str) -> Run:
     def many(connection: psycopg.Connection[Any], **columns: Any) -> None:
         given = (dict(zip(names, row, strict=True)) for row in columns_to_rows(names, columns))
         with connection.cursor() as cursor:
-            cursor.executemany(text, given)
+            few = list(islice(given, 2))
+            if len(few) > 1:
+                cursor.executemany(text, chain(few, given))
+            elif few:  # alone it needs no pipeline, which costs a way there and back more
+                cursor.execute(text, few[0])
 
     runners: dict[Kind, Run] = {
         Kind.SELECT_ONE: one,

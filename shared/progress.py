@@ -22,13 +22,13 @@ PATIENCE_SECONDS = 30.0  # while waiting, a dispatcher may be restarted
 
 def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bool) -> int:
     """Follow the tasks with bars, print what came out; returns the exit code."""
-    total = len(follower.open)
+    total = len(follower.open | follower.tasks.keys())
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
     )
-    with Progress(*columns, TimeElapsedColumn(), console=screen, transient=True) as progress:
+    with Progress(*columns, TimeElapsedColumn(), **_shown_on(screen)) as progress:
         overall = progress.add_task(f"{total} task(s)", total=total)
         bars: dict[int, TaskID] = {}
         for _ in follower.until_ended(timeout):
@@ -43,6 +43,11 @@ def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bo
         print(f"timed out: {ids_in_words(sorted(follower.open))} not ended yet; they go on", file=sys.stderr)
         return exits.TIMED_OUT
     return exits.FAILED if follower.ended_badly() else exits.OK
+
+
+def _shown_on(screen: Console) -> dict[str, Any]:
+    """Bars are for terminals and leave no trace there."""
+    return {"console": screen, "transient": True, "disable": not screen.is_terminal}
 
 
 def _draw(progress: Progress, bars: dict[int, TaskID], follower: Follower) -> None:

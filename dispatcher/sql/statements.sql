@@ -249,11 +249,11 @@ UPDATE tasks SET worker_key = :worker_key, missing_since = NULL, lease_expires_a
 -- name: ended_grants
 -- Which of these grants have ended for good: :rows of (task_id, lease_id).
 SELECT t.task_id, t.won_lease_id, t.attempt, t.status
-  FROM json_each(:rows) r CROSS JOIN tasks t
+  FROM jsonb_each(:rows) r CROSS JOIN tasks t
  WHERE t.task_id = r.value ->> 0 AND t.won_lease_id = r.value ->> 1
 UNION ALL
 SELECT a.task_id, a.lease_id, a.attempt, a.outcome
-  FROM json_each(:rows) r CROSS JOIN attempts a
+  FROM jsonb_each(:rows) r CROSS JOIN attempts a
  WHERE a.task_id = r.value ->> 0 AND a.lease_id = r.value ->> 1 AND a.outcome <> 'reclaimed';
 
 -- name: current_attempt$
@@ -311,7 +311,7 @@ UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, leas
        elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds,
        won_lease_id = r.lease_id, won_seconds = r.elapsed_seconds, won_cached = r.cached
   FROM (SELECT value ->> 0 AS task_id, value ->> 1 AS attempt, value ->> 2 AS lease_id,
-               value ->> 3 AS elapsed_seconds, value ->> 4 AS cached FROM json_each(:rows)) r
+               value ->> 3 AS elapsed_seconds, value ->> 4 AS cached FROM jsonb_each(:rows)) r
  WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
    AND tasks.status = 'in-progress'
 RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
@@ -320,7 +320,7 @@ RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.
 -- name: record_results!
 -- Results of tasks just completed; :rows as for complete, the winners only.
 INSERT INTO task_results (task_id, attempt, result)
-SELECT value ->> 0, value ->> 1, CAST(value ->> 5 AS BLOB) FROM json_each(:rows);
+SELECT value ->> 0, value ->> 1, CAST(value ->> 5 AS BLOB) FROM jsonb_each(:rows);
 
 -- name: held^
 -- Fenced: what must be known to decide how an attempt ends.

@@ -19,8 +19,9 @@ Generated from `shared/cli/` by `make docs`; a test holds it there and runs ever
 that has a checkout: say where the dispatcher is with `DISPATCHER_URL` or `--url`. To type `baton` alone, put a
 link to it into a folder of your `PATH`. Tasks are submitted with `add_task.py`, flows and schedules with `baton`.
 
-- `--json` prints what the dispatcher answered, in one line; times are ISO 8601 there. `workers start`, `check` and
-  `stop`, which ask no dispatcher, and `top` print an object of their own.
+- `--json` prints what the dispatcher answered, in one line (of several things, a line for each); times are ISO
+  8601 there. `workers start`, `check` and `stop`, which are about this machine, and `top` have an object of their
+  own.
 - What destroys or stops something asks first. `--yes` says yes; without a terminal and without `--yes` it does
   nothing and exits with 2.
 - `-` in the place of a file or of ids reads them from standard input. Where several things are named, one that is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -58,6 +57,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         exits.fail(error.format_message(), exits.USAGE)
     except (click.Abort, KeyboardInterrupt):
         exits.fail("interrupted", exits.INTERRUPTED)
-    except BrokenPipeError:  # `baton tasks list | head`: who reads has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(exits.OK)

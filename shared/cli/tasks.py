@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Any
@@ -30,6 +31,7 @@ from shared.lifecycle import ENDED, TaskStatus
 
 tasks = group("tasks", "Look at tasks, wait for them, steer them.")
 
+PARENTS_ASKED = 20  # of a task that is explained; each is a question
 STATUSES = click.Choice([str(status) for status in TaskStatus])
 
 
@@ -227,8 +229,10 @@ def show_logs(baton: Session, task_id: int, attempt: int | None, follow: bool) -
             page = baton.client.logs(task_id, attempt=attempt, after=after)
         if not over:
             time.sleep(LOOK_SECONDS)
-    if baton.as_json and not after:
-        screen.json_line(page)
+    if not after:
+        if baton.as_json:
+            screen.json_line(page)
+        click.echo(f"task {task_id} has logged nothing", err=True)
 
 
 LOOK_SECONDS = 0.5  # a worker sends log lines with its heartbeat, every second
@@ -257,7 +261,19 @@ def explain_task(baton: Session, task_id: int) -> None:
     )
     facts = [("task", told["task_id"]), ("status", screen.cell(told["status"])), ("why", told["message"])]
     known = [(name.replace("_", " "), _plain(value)) for name, value in told["details"].items()]
+    if told["status"] == TaskStatus.BLOCKED and not baton.as_json:
+        known.append(("waits for", _live_parents(baton, task_id)))
     baton.answer(told, screen.facts([*facts, ("may start", when), *known]))
+
+
+def _live_parents(baton: Session, task_id: int) -> str:
+    """The first of the tasks that keep it from running, and how they stand."""
+    waits = []
+    for parent_id in baton.client.task(task_id).get("depends_on", [])[:PARENTS_ASKED]:
+        with contextlib.suppress(errors.NotFound):  # removed by age
+            status = baton.client.task(parent_id)["status"]
+            waits += [] if status in ENDED else [f"{parent_id} ({status})"]
+    return ", ".join(waits)
 
 
 def _plain(value: Any) -> Any:

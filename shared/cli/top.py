@@ -27,7 +27,7 @@ LOOK_SECONDS: Final = 1.0  # as often as workers report
 RATES_KEPT: Final = 30  # looks that the throughput's curve shows
 RUNNING_ASKED: Final = 100  # more rows no terminal shows
 PIPED_ROWS: Final = 20
-FRAME_LINES: Final = 9  # of a frame, apart from the rows of its two tables
+FRAME_LINES: Final = 11  # of a frame, apart from the rows of its two tables
 BAR_CHARS: Final = 20
 _CURVE: Final = "▁▂▃▄▅▆▇█"
 _GONE: Final = (WorkerState.STOPPED,)
@@ -111,7 +111,7 @@ class Watcher:
         work = counts["work"]
         lost = f"{screen.span(work['lost_seconds'])} lost{_share(work)}"
         rate = f"{counts['completed_last_minute'] / 60:.1f}/s"
-        lines: list[RenderableType] = [
+        lines = [
             Text(f"{self._baton.client.urls[0]}, up {screen.span(counts['uptime_seconds'])}", style="bold"),
             Text(f"tasks    {_counts(counts['tasks'])}"),
             Text(f"done     {counts['completed_last_minute']} in the last minute, {rate}  {self._curve()}"),
@@ -119,7 +119,9 @@ class Watcher:
         ]
         if self.trouble:
             lines.append(Text(screen.clean(self.trouble), style="red"))
-        return lines
+        for line in lines:  # one line each, or the frame would not fit its terminal
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return list(lines)
 
     def _curve(self) -> str:
         top = max(self._rates, default=0.0)

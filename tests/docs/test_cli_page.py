@@ -25,7 +25,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         made.exchange("worker-9", state="stopped")
         for _ in range(2):
             made.submit("prime")
-            made.complete(made.claim("prime"), {"count": 4})
+            grant = made.claim("prime")
+            made.log(grant, "found four")
+            made.complete(grant, {"count": 4})
         assert made.failed("report", tags=["old"]) == 3
         assert made.submit("letter") == 4
         made.client.submit_flow({"name": "report", "tasks": [{"key": "a", "type": "letter"}]})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from shared.protocol import WANT_MAX
 from tests.support.builder import Builder
 from tests.support.messages import checkpoint, crashed, released
@@ -91,3 +93,14 @@ def test_each_claim_has_a_lease_of_its_own_and_shares_it(tasks: Builder) -> None
     leases = [[grant.lease_id for grant in claim] for claim in (first, second)]
     assert [len(set(lease)) for lease in leases] == [1, 1]
     assert leases[0] != leases[1]
+
+
+@pytest.mark.parametrize("types", [None, ["a", "b"]])
+def test_a_worker_may_want_some_of_its_types_only(tasks: Builder, types: list[str] | None) -> None:
+    older, wanted = tasks.submit("a"), tasks.submit("b")
+
+    first = tasks.claim(want=5, types=types, want_types=["b", "c"])
+    second = tasks.claim(want=5, types=types, want_types=[])
+    third = tasks.claim(want=5, types=types)
+
+    assert [[grant.task_id for grant in grants] for grants in (first, second, third)] == [[wanted], [], [older]]

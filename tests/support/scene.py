@@ -6,8 +6,10 @@ import contextlib
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from unittest import mock
 import msgspec
 
 from analysis.cluster import Cluster
+from shared import exits
 from shared.cli.root import main
 from shared.client import DispatcherClient
 from shared.protocol import (
@@ -31,7 +34,7 @@ from shared.protocol import (
 )
 from shared.settings import ROOT
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 40.0
 
 
 class Ran(NamedTuple):
@@ -44,6 +47,12 @@ class Ran(NamedTuple):
     @property
     def json(self) -> Any:
         return msgspec.json.decode(self.out)
+
+
+def said(ran: Ran) -> str:
+    """What it printed, if it went well."""
+    assert (ran.code, ran.err) == (exits.OK, ""), ran
+    return ran.out
 
 
 class Scene:
@@ -72,34 +81,40 @@ class Scene:
                 code = end.code
         return Ran(int(code or 0), out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start it in a process of its own."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def start(self, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """Run it in a process of its own, which ends with the block at the latest."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "shared.cli", *arguments],
             cwd=ROOT,
             env={**os.environ, **self.environment, "COLUMNS": "100", "LINES": "30"},
             text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
+        guard = threading.Timer(WAIT_SECONDS, process.kill)  # who reads from it must not read for ever
+        guard.start()
+        try:
+            yield process
+            process.wait(WAIT_SECONDS)
+        finally:
+            guard.cancel()
+            process.kill()
+            process.communicate()
 
     def process(self, *arguments: str) -> Ran:
         """Run it in a process of its own."""
         with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate()
             return Ran(process.returncode, out, err)
 
     @contextlib.contextmanager
     def terminal(self, *arguments: str) -> Iterator[Terminal]:
         """Run it on a terminal."""
         ours, theirs = pty.openpty()
-        process = self.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs)
-        os.close(theirs)
-        try:
+        with self.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
             yield Terminal(ours, process)
-        finally:
-            process.kill()
-            process.wait()
-            os.close(ours)
+        os.close(ours)
 
     # --- what a worker does
 
@@ -108,25 +123,32 @@ class Scene:
         payload = msgspec.Raw(msgspec.json.encode(fields.pop("payload", {})))
         return int(self.client.submit(Submission(type, payload=payload, **fields))["task_id"])
 
-    def exchange(self, name: str = "worker-1", state: Any = "running", **parts: Any) -> list[Grant]:
-        """A message of a worker that runs every type."""
-        worker = WorkerInfo(f"{name}-id", name=name, host="lab", slots=4, state=state)
+    def exchange(
+        self, name: str = "worker-1", state: Any = "running", types: list[str] | None = None, **parts: Any
+    ) -> list[Grant]:
+        """A message of a worker."""
+        worker = WorkerInfo(f"{name}-id", name=name, host="lab", slots=4, types=types, state=state)
         return self.client.exchange(Exchange(worker, **parts)).tasks
 
     def claim(self, type: str) -> Grant:
-        """Claim the next task of a type."""
-        (grant,) = self.exchange("hand", want=1, want_types=[type])  # others may be paused
+        """Claim the next task of a type, as a worker that runs nothing else."""
+        (grant,) = self._hand(type, want=1)
         return grant
 
     def progress(self, grant: Grant, share: float, message: str) -> None:
         """Report that it runs."""
         held = Holding(grant.lease_id, grant.task_id, grant.attempt, running=True, progress=share, message=message)
-        self.exchange(holding=[held])
+        self._hand(grant.type, holding=[held])
 
     def log(self, grant: Grant, *lines: str) -> None:
         """Send lines of its log."""
-        fence = {"task_id": grant.task_id, "attempt": grant.attempt, "lease_id": grant.lease_id}
-        self.exchange(logs=[AttemptLog(**fence, lines=[LogLine(line) for line in lines])])
+        log = AttemptLog(
+            task_id=grant.task_id,
+            attempt=grant.attempt,
+            lease_id=grant.lease_id,
+            lines=[LogLine(line) for line in lines],
+        )
+        self._hand(grant.type, logs=[log])
 
     def complete(self, grant: Grant, result: Any = None) -> int:
         """Report its result; returns its id."""
@@ -144,9 +166,12 @@ class Scene:
         return self.fail(self.claim(type))
 
     def _report(self, grant: Grant, **how: Any) -> int:
-        fence = {"task_id": grant.task_id, "attempt": grant.attempt, "lease_id": grant.lease_id}
-        self.exchange(results=[Result(**fence, elapsed_seconds=0.5, **how)])
+        fence: dict[str, Any] = {"task_id": grant.task_id, "attempt": grant.attempt, "lease_id": grant.lease_id}
+        self._hand(grant.type, results=[Result(**fence, elapsed_seconds=0.5, **how)])
         return grant.task_id
+
+    def _hand(self, type: str, **parts: Any) -> list[Grant]:
+        return self.exchange(f"hand-{type}", types=[type], **parts)
 
 
 class Terminal:
@@ -167,6 +192,13 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         os.write(self.handle, keys.encode())
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does. Pressed again if nothing happens: Python drops one that comes during a finalizer."""
+        self.process.send_signal(signal.SIGINT)
+        again = threading.Timer(WAIT_SECONDS / 4, self.process.send_signal, [signal.SIGINT])
+        again.daemon = True
+        again.start()
 
     def ended(self) -> int:
         """Its exit code."""

@@ -1,0 +1,139 @@
+"""What holds for every verb of ./baton: it asks, it says what is wrong, it ends with the right code."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import exits
+from shared.cli.reference import verbs
+from shared.settings import ROOT
+from tests.support.scene import Scene, said, scene
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One dispatcher; each test has task types, names and queues of its own."""
+    with scene(tmp_path_factory.mktemp("cli")) as made:
+        yield made
+
+
+def test_what_destroys_asks_first(stage: Scene) -> None:
+    task_id = stage.submit("asked")
+    words = ("tasks", "cancel", str(task_id))
+
+    piped = stage.run(*words)
+    with stage.terminal(*words) as screen:
+        screen.expect(f"Cancel task {task_id}? [y/N]")
+        screen.type("n\n")
+        assert screen.ended() == exits.INTERRUPTED
+    assert stage.client.task(task_id)["status"] == "pending"
+    with stage.terminal(*words) as screen:
+        screen.expect("[y/N]")
+        screen.type("y\n")
+        assert screen.ended() == exits.OK
+
+    assert (piped.code, piped.err.count("\n")) == (exits.USAGE, 1)
+    assert "--yes" in piped.err
+    assert stage.client.task(task_id)["status"] == "cancelled"
+
+
+def minimal(path: str) -> list[str]:
+    """A call of a verb that is right as it stands."""
+    words: dict[str, list[str]] = {
+        "flows submit": ["examples/flow.toml"],
+        "schedules add": ["x", "--every", "1h", "--type", "x"],
+        "workers start": ["1"],
+        "limits set": ["type", "x", "--running", "1"],
+        "limits remove": ["type", "x"],
+        "dead revive": ["1"],
+        "dead drop": ["1"],
+    }
+    noun, _, name = path.removeprefix("baton ").partition(" ")
+    takes_nothing = name in ("list", "") or path.endswith("workers check")
+    return [noun, *([name] if name else []), *words.get(f"{noun} {name}", [] if takes_nothing else ["1"])]
+
+
+ASKING = [
+    (path, [option.name for option in command.params])
+    for path, command in verbs()
+    if path not in ("baton completion", "baton workers check", "baton workers stop")  # these ask no dispatcher
+]
+
+
+@pytest.mark.parametrize(("path", "options"), ASKING, ids=[path for path, _ in ASKING])
+def test_every_verb_says_when_the_dispatcher_does_not_answer(stage: Scene, path: str, options: list[str]) -> None:
+    yes = ["--yes"] if "yes" in options else []
+    ran = stage.run(*minimal(path), *yes, "--url", "http://127.0.0.1:9")
+
+    assert (ran.code, ran.out, ran.err.count("\n")) == (exits.UNREACHABLE, "", 1)
+    assert "http://127.0.0.1:9 does not answer" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([], "Usage"),
+        (["tasks"], "Usage"),
+        (["nonsense"], "nonsense"),
+        (["tasks", "list", "--status", "odd"], "baton tasks list --help"),
+        (["tasks", "show", "abc"], "abc"),
+        (["tasks", "show", "0"], "0"),
+        (["tasks", "wait"], "ID"),
+        (["tasks", "wait", "-"], "no ids"),
+        (["tasks", "wait", "1", "--timeout", "soon"], "5m"),
+        (["tasks", "revive", "1", "--payload", "{"], "--payload is not JSON"),
+        (["tasks", "list", "--url", "localhost:5000"], "http://host:port"),
+        (["flows", "submit", "/nonexistent"], "/nonexistent cannot be read"),
+        (["schedules", "add", "--every", "1h", "--type", "x"], "NAME"),
+        (["workers", "stop", "--yes"], "--all"),
+        (["workers", "start", "0"], "0"),
+        (["limits", "set", "colour", "x", "--running", "1"], "colour"),
+    ],
+)
+def test_wrong_use_exits_with_2_and_says_what(stage: Scene, words: list[str], named: str) -> None:
+    ran = stage.run(*words)
+
+    assert (ran.code, ran.out) == (exits.USAGE, "")
+    assert named in ran.err
+    assert named == "Usage" or ran.err.count("\n") == 1
+
+
+def test_who_reads_may_stop_reading(stage: Scene) -> None:
+    with stage.start("tasks", "list", "--limit", "500") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        told = process.stderr.read()
+        process.stdout = None
+    assert (process.returncode, told) == (exits.OK, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_its_completion(stage: Scene, shell: str) -> None:
+    assert "_BATON_COMPLETE" in said(stage.run("completion", shell))
+
+
+# What bash does when somebody presses Tab.
+TAB = """
+try() {
+    COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+    _baton_completion ./baton
+    echo "${COMPREPLY[*]}"
+}
+source "$1"
+cd "$2"
+try ./baton sch; try ./baton schedules re; try ./baton tasks list --st
+"""
+
+
+def test_bash_completes_nouns_verbs_and_options(stage: Scene, tmp_path: Path) -> None:
+    script = tmp_path / "completion.bash"
+    script.write_text(said(stage.run("completion", "bash")))
+
+    command = ["bash", "-c", TAB, "bash", str(script), str(ROOT)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    assert shown.splitlines() == ["schedules", "resume remove", "--status"]

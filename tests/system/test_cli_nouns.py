@@ -1,0 +1,254 @@
+"""The other nouns of ./baton against a real dispatcher: flows, schedules, workers, queues, limits, and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import exits
+from tests.support.scene import Scene, Terminal, said, scene
+
+PAIR = '{"name": "%s", "tasks": [{"key": "a", "type": "%s"}, {"key": "b", "type": "%s", "depends_on": ["a"]}]}'
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One dispatcher; each test has task types, names and queues of its own."""
+    with scene(tmp_path_factory.mktemp("cli")) as made:
+        yield made
+
+
+# --- flows
+
+
+def test_a_flow_goes_from_a_file_through_its_life(stage: Scene, tmp_path: Path) -> None:
+    file = tmp_path / "flow.json"
+    file.write_text(PAIR % ("life", "f1", "f1"))
+
+    submitted = stage.run("flows", "submit", str(file), "--json").json
+    flow_id = str(submitted["flow_id"])
+    drawn = said(stage.run("flows", "show", "life"))
+    cancelled = stage.run("flows", "cancel", "life", "--yes")
+    again = stage.run("flows", "cancel", flow_id, "--yes")
+    revived = stage.run("flows", "revive", flow_id, "--json").json
+    stage.complete(stage.claim("f1"))
+    stage.complete(stage.claim("f1"))
+
+    assert [line.split()[:2] for line in drawn.splitlines()[-2:]] == [["a", "pending"], ["b", "blocked"]]
+    assert cancelled.out == f"flow {flow_id} is cancelled\n"
+    assert again.code == exits.REFUSED
+    assert revived["status"] == "running"
+    assert stage.run("flows", "show", "life", "--json").json == stage.client.flow(int(flow_id))
+    assert [
+        "life" in line and "completed" in line for line in said(stage.run("flows", "list")).splitlines()
+    ].count(1)
+    assert stage.run("flows", "list", "--json", "--limit", "1").json["flows"][0]["name"] == "life"
+
+
+def test_a_flow_comes_in_either_language_and_form(stage: Scene) -> None:
+    toml = '[[tasks]]\nkey = "a"\ntype = "f2"\nrun_at = 2030-01-01T00:00:00Z\n'
+    theirs = '{"jobId": "1", "tasks": [{"taskId": "a", "type": "f2"}], "dependencies": {}}'
+
+    for text, name in ((toml, "toml"), (theirs, "theirs")):
+        answer = stage.run("flows", "submit", "-", "--name", name, "--json", stdin=text).json
+        assert stage.client.flow(answer["flow_id"])["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "named"),
+    [
+        ('{"tasks": [', exits.USAGE, "standard input is not JSON"),
+        ("tasks = [", exits.USAGE, "standard input is not TOML"),
+        ("", exits.REFUSED, "tasks"),
+        ('{"tasks": [{"key": "a", "type": "x", "depends_on": ["a"]}]}', exits.REFUSED, "a -> a"),
+    ],
+)
+def test_a_flow_that_is_wrong_says_where(stage: Scene, text: str, code: int, named: str) -> None:
+    ran = stage.run("flows", "submit", "-", stdin=text)
+
+    assert (ran.code, ran.out, ran.err.count("\n")) == (code, "", 1)
+    assert named in ran.err
+
+
+def test_a_name_means_the_newest_flow(stage: Scene) -> None:
+    ids = [stage.client.submit_flow({"name": "twice", "tasks": [{"key": "a", "type": "f3"}]}) for _ in range(2)]
+
+    assert stage.run("flows", "show", "twice", "--json").json["flow_id"] == ids[1]["flow_id"]
+    assert stage.run("flows", "show", "nobody").code == exits.NOT_FOUND
+    assert stage.run("flows", "show", "999999").code == exits.NOT_FOUND
+
+
+def test_a_watched_flow_tells_its_progress_until_it_ends(stage: Scene) -> None:
+    stage.client.submit_flow({"name": "seen", "tasks": [{"key": "a", "type": "f4"}, {"key": "b", "type": "f4"}]})
+    with stage.start("flows", "show", "seen", "--watch") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        stage.complete(stage.claim("f4"))
+        stage.complete(stage.claim("f4"))
+        rest = process.stdout.read().splitlines()
+
+    assert first.endswith("running  0%\n")
+    assert rest[-1].endswith("completed  100%")
+
+
+# --- schedules
+
+
+def test_a_schedule_goes_through_its_life(stage: Scene) -> None:
+    added = stage.run("schedules", "add", "life", "--every", "1h", "--type", "tick", "--payload", '{"n": 1}')
+    taken = stage.run("schedules", "add", "life", "--every", "1h", "--type", "tick")
+    paused = stage.run("schedules", "pause", "life", "--json").json
+    listed = said(stage.run("schedules", "list"))
+    resumed = said(stage.run("schedules", "resume", "life"))
+    ran = stage.run("schedules", "run", "life", "--json").json
+    shown = said(stage.run("schedules", "show", "life"))
+    removed = stage.run("schedules", "remove", "life", "--yes")
+
+    assert added.code == exits.OK and "added: schedule life, first run in " in added.out
+    assert (taken.code, taken.err.count("\n")) == (exits.REFUSED, 1)
+    assert paused["paused"] and "paused" in listed and "every 1h" in listed
+    assert resumed.startswith("schedule life runs again in ")
+    assert stage.client.task(ran["task_id"])["payload"] == {"n": 1}
+    assert "by hand" in shown and str(ran["task_id"]) in shown
+    assert removed.code == exits.OK
+    assert stage.run("schedules", "show", "life").code == exits.NOT_FOUND
+
+
+def test_a_schedule_can_be_written_in_a_file_and_options_win(stage: Scene, tmp_path: Path) -> None:
+    flow = tmp_path / "flow.toml"
+    flow.write_text('[[tasks]]\nkey = "a"\ntype = "tick"\n')
+    whole = 'name = "file"\ncron = "0 2 * * *"\noverlap = "skip"\n[task]\ntype = "tick"\npriority = 3\n'
+
+    first = stage.run("schedules", "add", "--file", "-", "--timezone", "Asia/Tokyo", "--json", stdin=whole).json
+    second = stage.run("schedules", "add", "flowing", "--cron", "0 2 * * *", "--flow", str(flow), "--json").json
+
+    assert (first["name"], first["timezone"], first["task"]["priority"]) == ("file", "Asia/Tokyo", 3)
+    assert second["flow"]["tasks"][0]["key"] == "a"
+    assert "submitted: flow " in said(stage.run("schedules", "run", "flowing"))
+
+
+# --- workers the dispatcher knows
+
+
+def test_workers_are_listed_paused_resumed_drained_and_removed(stage: Scene) -> None:
+    stage.exchange("w-life")
+
+    said(stage.run("workers", "pause", "w-life"))
+    paused = said(stage.run("workers", "list"))
+    said(stage.run("workers", "resume", "w-life-id"))
+    drained = stage.run("workers", "drain", "w-life", "--json").json
+    living = stage.run("workers", "remove", "w-life", "--yes")
+    stage.exchange("w-life", state="stopped")
+    removed = stage.run("workers", "remove", "w-life", "--yes")
+
+    assert [line.split()[1] for line in paused.splitlines() if line.startswith("w-life")] == ["paused"]
+    assert drained["state"] == "draining"
+    assert (living.code, living.err.count("\n")) == (exits.REFUSED, 1)
+    assert removed.out == "worker w-life is forgotten\n"
+    assert stage.run("workers", "pause", "w-life").code == exits.NOT_FOUND
+
+
+def test_workers_that_are_gone_are_listed_on_request(stage: Scene) -> None:
+    stage.exchange("w-gone", state="stopped")
+
+    assert "w-gone" not in said(stage.run("workers", "list"))
+    assert "w-gone" in said(stage.run("workers", "list", "--gone"))
+    assert any(one["name"] == "w-gone" for one in stage.run("workers", "list", "--gone", "--json").json["workers"])
+
+
+def test_a_name_with_blanks_and_slashes_is_a_name(stage: Scene) -> None:
+    assert stage.run("workers", "pause", "no such/one?").code == exits.NOT_FOUND
+
+
+# --- queues, types, limits
+
+
+@pytest.mark.parametrize("noun", ["queues", "types"])
+def test_queues_and_types_are_paused_and_resumed(stage: Scene, noun: str) -> None:
+    kind = noun.removesuffix("s")
+    paused = said(stage.run(noun, "pause", f"{noun}-1", f"{noun}-2"))
+    listed = said(stage.run("queues", "list"))
+    resumed = stage.run(noun, "resume", f"{noun}-1", "--json").json
+    wrong = stage.run(noun, "pause", "Not A Name")
+
+    assert paused == f"{kind} {noun}-1 is paused\n{kind} {noun}-2 is paused\n"
+    assert f"{noun}-1" in listed and "paused" in listed
+    assert resumed == {kind: f"{noun}-1", "paused": False}
+    assert (wrong.code, wrong.err.count("\n")) == (exits.REFUSED, 1)
+
+
+def test_limits_are_set_listed_and_removed(stage: Scene) -> None:
+    said(stage.run("limits", "set", "key", "mail", "--running", "2", "--starts", "10", "--per", "1m"))
+    listed = said(stage.run("limits", "list"))
+    removed = stage.run("limits", "remove", "key", "mail", "--yes")
+    absent = stage.run("limits", "remove", "key", "mail", "--yes")
+
+    assert ["key", "mail", "0", "2", "10", "in", "60s"] in [line.split() for line in listed.splitlines()]
+    assert (removed.code, absent.code) == (exits.OK, exits.NOT_FOUND)
+    assert stage.run("limits", "set", "key", "mail").code == exits.USAGE
+    assert stage.run("limits", "set", "key", "mail", "--starts", "3").code == exits.USAGE
+
+
+# --- dead letters
+
+
+def test_dead_letters_are_listed_revived_and_dropped_by_filter(stage: Scene) -> None:
+    ids = [stage.failed("dead-1", tags=["night"]) for _ in range(3)]
+
+    listed = said(stage.run("dead", "list", "--type", "dead-1", "--error-type", "ValueError"))
+    revived = stage.run("dead", "revive", "--type", "dead-1", "--tag", "night", "--json").json
+    for _ in ids:
+        stage.fail(stage.claim("dead-1"))
+    dropped = stage.run("dead", "drop", "--type", "dead-1", "--yes")
+
+    assert [line.split()[0] for line in listed.splitlines()] == ["task", *map(str, reversed(ids))]
+    assert revived == {"revived": 3}
+    assert dropped.out == "dropped: 3 task(s)\n"
+    assert said(stage.run("dead", "list", "--type", "dead-1")) == "no dead letters\n"
+
+
+def test_dropping_by_id_never_costs_a_result(stage: Scene) -> None:
+    stage.submit("dead-2")
+    good = stage.complete(stage.claim("dead-2"), 1)
+    bad = stage.failed("dead-2")
+
+    refused = stage.run("dead", "drop", str(bad), str(good), "--yes")
+    absent = stage.run("dead", "drop", "999999", "--yes")
+    dropped = stage.run("dead", "drop", str(bad), "--yes")
+
+    assert (refused.code, absent.code, dropped.code) == (exits.REFUSED, exits.NOT_FOUND, exits.OK)
+    assert stage.client.task(good)["result"] == 1
+    assert stage.run("tasks", "show", str(bad)).code == exits.NOT_FOUND
+
+
+@pytest.mark.parametrize("words", [["drop", "--yes"], ["revive"], ["drop", "3", "--type", "x", "--yes"]])
+def test_many_tasks_are_never_meant_by_saying_nothing(stage: Scene, words: list[str]) -> None:
+    assert stage.run("dead", *words).code == exits.USAGE
+
+
+# --- the whole
+
+
+def test_stats_and_top_show_the_whole(stage: Scene) -> None:
+    stage.submit("topped")
+    grant = stage.claim("topped")
+    stage.progress(grant, 0.5, "half way")
+
+    counts = said(stage.run("stats"))
+    frame = said(stage.run("top"))
+    told = stage.run("top", "--json").json
+
+    assert "in-progress" in counts and "lost" in counts
+    assert "##########.........." in frame and "half way" in frame and "hand-topped" in frame
+    assert set(told) == {"stats", "workers", "tasks"}
+    assert stage.run("stats", "--json").json["tasks"]["in-progress"] >= 1
+
+
+@pytest.mark.parametrize("ending", [lambda screen: screen.type("q"), lambda screen: screen.interrupt()])
+def test_top_lives_until_somebody_ends_it(stage: Scene, ending: Callable[[Terminal], None]) -> None:
+    with stage.terminal("top") as screen:
+        screen.expect("in the last minute")
+        ending(screen)
+        assert screen.ended() == exits.OK

@@ -1,0 +1,178 @@
+"""./baton tasks against a real dispatcher: what each verb does, shows, and exits with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared import exits
+from tests.support.scene import Scene, said, scene
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One dispatcher; each test has task types, names and queues of its own."""
+    with scene(tmp_path_factory.mktemp("cli")) as made:
+        yield made
+
+
+def test_tasks_are_listed_by_what_one_asks_for(stage: Scene) -> None:
+    good, bad = stage.submit("list-good", tags=["mine"]), stage.failed("list-bad", tags=["mine"])
+
+    both = said(stage.run("tasks", "list", "--tag", "mine"))
+    failed = stage.run("tasks", "list", "--tag", "mine", "--status", "failed", "--json").json
+
+    assert [line.split()[:3] for line in both.splitlines()] == [
+        ["task", "type", "status"],
+        [str(bad), "list-bad", "failed"],
+        [str(good), "list-good", "pending"],
+    ]
+    assert "ValueError: row 17 is empty" in both
+    assert failed == stage.client.tasks(tag="mine", status="failed")
+
+
+def test_a_listing_goes_on_where_it_ended(stage: Scene) -> None:
+    ids = [stage.submit("pages") for _ in range(3)]
+
+    first = said(stage.run("tasks", "list", "--type", "pages", "--limit", "2"))
+    rest = stage.run("tasks", "list", "--type", "pages", "--after", str(ids[1]), "--json").json
+
+    assert first.splitlines()[-1] == f"more: --after {ids[1]}"
+    assert [task["task_id"] for task in rest["tasks"]] == ids[:1]
+    assert said(stage.run("tasks", "list", "--type", "nothing")) == "no tasks\n"
+
+
+def test_a_task_is_shown_with_its_attempts_and_its_traceback(stage: Scene) -> None:
+    task_id = stage.failed("shown", payload={"row": 17})
+
+    shown = said(stage.run("tasks", "show", str(task_id)))
+
+    for part in ('{"row":17}', "ValueError: row 17 is empty", "attempt  worker", "at row", "s ago"):
+        assert part in shown
+    assert stage.run("tasks", "show", str(task_id), "--json").json == stage.client.task(task_id)
+
+
+def test_what_others_wrote_cannot_steer_the_terminal(stage: Scene) -> None:
+    stage.submit("rude")
+    grant = stage.claim("rude")
+    stage.log(grant, "\x1b[2Jgone")
+    stage.fail(grant, message="\x1b]0;title\x07[bold]x[/bold]")
+
+    for words in (["show", str(grant.task_id)], ["logs", str(grant.task_id)], ["list", "--type", "rude"]):
+        out = said(stage.run("tasks", *words))
+        assert "\x1b" not in out and "\x07" not in out
+    assert "[bold]x[/bold]" in said(stage.run("tasks", "show", str(grant.task_id)))
+
+
+def test_a_watched_task_tells_each_change_until_it_ends(stage: Scene) -> None:
+    stage.submit("watched")
+    grant = stage.claim("watched")
+    stage.progress(grant, 0.25, "a quarter")
+    with stage.start("tasks", "show", str(grant.task_id), "--watch") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        stage.complete(grant, {"rows": 3})
+        rest = process.stdout.read()
+
+    assert first.split("  ") == [f"task {grant.task_id}", "in-progress", "25%", "a quarter\n"]
+    assert rest.splitlines()[-1].split("  ") == [f"task {grant.task_id}", "completed", "100%", "rows 3"]
+    assert process.returncode == exits.OK
+
+
+def test_a_watched_task_is_redrawn_on_a_terminal(stage: Scene) -> None:
+    stage.submit("drawn")
+    grant = stage.claim("drawn")
+    with stage.terminal("tasks", "show", str(grant.task_id), "-w") as screen:
+        screen.expect("in-progress")
+        stage.complete(grant)
+        screen.expect("completed")
+        assert screen.ended() == exits.OK
+
+
+def test_waiting_tells_what_came_out(stage: Scene) -> None:
+    stage.submit("waited")
+    good = stage.complete(stage.claim("waited"), {"answer": 42})
+    bad = stage.failed("waited")
+
+    fine = stage.run("tasks", "wait", str(good))
+    both = stage.run("tasks", "wait", "-", "--json", stdin=f"{good}\n{bad}\n")
+    late = stage.run("tasks", "wait", str(stage.submit("waited")), "--timeout", "0.1s")
+    absent = stage.run("tasks", "wait", str(good), "999999")
+
+    assert fine.code == exits.OK and "answer 42" in fine.out
+    assert both.code == exits.FAILED
+    assert [task["task_id"] for task in both.json["tasks"]] == [good, bad]
+    assert late.code == exits.TIMED_OUT and "timed out" in late.err
+    assert absent == (exits.NOT_FOUND, "", "there is no task 999999\n")
+
+
+def test_waiting_can_be_interrupted(stage: Scene) -> None:
+    with stage.terminal("tasks", "wait", str(stage.submit("endless"))) as screen:
+        screen.expect("1 task(s)")
+        screen.interrupt()
+        assert screen.ended() == exits.INTERRUPTED
+        assert "interrupted" in screen.shown
+
+
+def test_tasks_are_cancelled_and_revived_one_refusal_does_not_stop_the_others(stage: Scene) -> None:
+    first, second = stage.submit("stopped"), stage.submit("stopped")
+
+    some = stage.run("tasks", "cancel", str(first), "999999", str(second), "--yes")
+    again = stage.run("tasks", "cancel", str(first), "--yes")
+    revived = stage.run("tasks", "revive", "-", "--payload", '{"row": 1}', "--json", stdin=f"{first}")
+
+    assert (some.code, some.err) == (exits.NOT_FOUND, "there is no task 999999\n")
+    assert some.out == f"task {first} is cancelled\ntask {second} is cancelled\n"
+    assert again.code == exits.REFUSED and again.err.startswith("refused: ")
+    assert (revived.json["status"], revived.json["payload"]) == ("pending", {"row": 1})
+
+
+def test_reviving_from_scratch_drops_the_checkpoint_and_asks(stage: Scene) -> None:
+    task_id = stage.failed("scratch")
+    assert stage.client.checkpoint(task_id)["state"] == {"row": 16}
+
+    unasked = stage.run("tasks", "revive", str(task_id), "--from-scratch")
+    said(stage.run("tasks", "revive", str(task_id), "--from-scratch", "--yes"))
+
+    assert unasked.code == exits.USAGE and "--yes" in unasked.err
+    assert stage.claim("scratch").checkpoint is None
+
+
+def test_logs_are_printed_and_followed_until_the_task_ends(stage: Scene) -> None:
+    stage.submit("talks")
+    grant = stage.claim("talks")
+    stage.log(grant, "one", "two")
+    with stage.start("tasks", "logs", str(grant.task_id), "--follow") as process:
+        assert process.stdout is not None
+        first = [process.stdout.readline() for _ in range(2)]
+        stage.log(grant, "three")
+        stage.complete(grant)
+        rest = process.stdout.read()
+
+    assert [line.split()[-1] for line in [*first, *rest.splitlines()]] == ["one", "two", "three"]
+    assert said(stage.run("tasks", "logs", str(grant.task_id), "--attempt", "1")).count("\n") == 3
+    assert stage.run("tasks", "logs", str(grant.task_id), "--json").json["lines"][0]["message"] == "one"
+    quiet = stage.run("tasks", "logs", str(stage.submit("quiet")), "--json")
+    assert quiet.json["lines"] == []
+
+
+def test_a_task_that_does_not_run_is_explained(stage: Scene) -> None:
+    task_id = stage.submit("later", delay_seconds=3600.0)
+
+    told = said(stage.run("tasks", "explain", str(task_id)))
+
+    assert (
+        "it is not due before" in told and "in about 1h00m" in told.replace("59m", "1h00m")[:400]
+    ) or "59m" in told
+    assert stage.run("tasks", "explain", str(task_id), "--json").json["reason"] == "not_due"
+
+
+def test_a_blocked_task_is_explained_by_what_it_waits_for(stage: Scene) -> None:
+    parents = [stage.submit("parent"), stage.submit("parent")]
+    child = stage.submit("child", depends_on=parents)
+    stage.complete(stage.claim("parent"))
+
+    told = said(stage.run("tasks", "explain", str(child)))
+
+    assert told.splitlines()[-1].split(maxsplit=2) == ["waits", "for", f"{parents[1]} (pending)"]

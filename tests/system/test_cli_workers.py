@@ -1,0 +1,151 @@
+"""./baton workers start, check and stop with real processes; the launcher; add_task.py beside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import exits, pidfile
+from shared.settings import ROOT
+from tests.support.scene import Ran, Scene, scene
+
+STOP_SECONDS = 30.0
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Scene]:
+    with scene(tmp_path) as made:
+        yield made
+        pidfile.stop(pidfile.records(tmp_path / "data", "worker"), STOP_SECONDS)
+
+
+def started(ran: Ran) -> dict[str, int]:
+    """The pids of the workers that a command has started, by name."""
+    assert ran.code == exits.OK, ran
+    return {worker["name"]: worker["pid"] for worker in ran.json["workers"]}
+
+
+def lives(pid: int) -> bool:
+    return pidfile.alive(pid, pidfile.start_ticks(pid))
+
+
+def test_workers_outlive_the_command_that_starts_them_and_stop_politely(stage: Scene) -> None:
+    pids = started(stage.process("workers", "start", "2", "--prefix", "lab", "--json"))
+    more = started(stage.process("workers", "start", "1", "--prefix", "lab", "--slots", "2", "--json"))
+    checked = stage.run("workers", "check", "--json")
+    one = stage.run("workers", "stop", "lab-1", "--yes")
+    rest = stage.run("workers", "stop", "--prefix", "lab", "--yes")
+
+    assert (list(pids), list(more)) == (["lab-1", "lab-2"], ["lab-3"])
+    assert checked.code == exits.OK
+    assert {worker["name"]: worker["pid"] for worker in checked.json["workers"]} == {**pids, **more}
+    assert one.out == f"worker lab-1 ({pids['lab-1']}) stopped\n"
+    assert rest.out.count("stopped") == 2
+    states = {worker["name"]: worker["state"] for worker in stage.client.workers()}
+    assert states == {"lab-1": "stopped", "lab-2": "stopped", "lab-3": "stopped"}
+    assert not any(lives(pid) for pid in [*pids.values(), *more.values()])
+
+
+def test_what_they_say_is_in_their_logs(stage: Scene) -> None:
+    ran = stage.process("workers", "start", "1", "--prefix", "lab", "--json")
+
+    log = Path(ran.json["workers"][0]["log"])
+
+    assert log == stage.baton.folder / "data" / "logs" / "lab-1.log"
+    assert log.stat().st_size > 0
+
+
+def test_a_worker_that_died_is_found_out_and_its_record_tidied_up(stage: Scene) -> None:
+    pid = started(stage.process("workers", "start", "1", "--json"))["worker-1"]
+    os.kill(pid, signal.SIGKILL)
+    stage.baton.wait(lambda: not lives(pid), "the worker to be gone")
+
+    checked = stage.run("workers", "check")
+    stopped = stage.run("workers", "stop", "--all", "--yes")
+    again = stage.run("workers", "check")
+
+    assert checked.code == exits.FAILED
+    assert [line.split()[:3] for line in checked.out.splitlines()[1:]] == [["worker-1", str(pid), "no"]]
+    assert (stopped.code, stopped.out) == (exits.OK, "no worker runs here\n")
+    assert (again.code, again.out) == (exits.OK, "no worker is recorded here\n")
+
+
+def test_a_worker_that_cannot_run_says_why(stage: Scene, tmp_path: Path) -> None:
+    stage.environment["TASK_MODULES"] = str(tmp_path / "nowhere.py")
+
+    ran = stage.process("workers", "start", "1")
+
+    assert ran.code == exits.FAILED
+    assert "worker-1 ended with 2" in ran.out and "nowhere.py" in ran.out
+
+
+def test_a_worker_that_takes_its_time_is_named(stage: Scene) -> None:
+    pid = started(stage.process("workers", "start", "1", "--json"))["worker-1"]
+    os.kill(pid, signal.SIGSTOP)
+
+    ran = stage.run("workers", "stop", "worker-1", "--yes", "--timeout", "0.2s")
+    os.kill(pid, signal.SIGCONT)
+
+    assert ran.code == exits.TIMED_OUT
+    assert f"worker-1 ({pid})" in ran.err
+
+
+def test_stopping_asks_and_names_what_is_not_there(stage: Scene) -> None:
+    started(stage.process("workers", "start", "1", "--json"))
+
+    assert stage.run("workers", "stop", "--all").code == exits.USAGE
+    assert stage.run("workers", "stop", "lab-7", "--yes").code == exits.NOT_FOUND
+    assert stage.run("workers", "check").code == exits.OK
+
+
+def test_a_crew_is_stopped_through_its_parent(stage: Scene) -> None:
+    crew = stage.baton.start_worker("gang-1", "--count", "2", "--url", stage.baton.url, wait=False)
+    stage.baton.wait(lambda: len(stage.client.workers()) == 2, "two workers to register")
+
+    cleaned = run(stage, ROOT, sys.executable, "-m", "shared.cleanup").stdout
+
+    assert crew.wait(STOP_SECONDS) == 0
+    assert f"crew {crew.pid} (gang-1) stopped" in cleaned
+
+
+# --- beside it
+
+
+def run(stage: Scene, folder: Path, *command: str) -> Any:
+    environment = {**os.environ, **stage.environment, "COLUMNS": "140"}
+    options: dict[str, Any] = {"capture_output": True, "text": True, "check": False, "timeout": 90}
+    return subprocess.run(command, cwd=folder, env=environment, **options)
+
+
+def test_the_launcher_works_through_a_link_from_any_folder(stage: Scene, tmp_path: Path) -> None:
+    (tmp_path / "baton").symlink_to(ROOT / "baton")
+    (tmp_path / "shared").mkdir()  # a folder of the same name must not get in the way
+    (tmp_path / "shared" / "__init__.py").write_text("raise SystemExit(99)")
+    (tmp_path / "flow.toml").write_text('[[tasks]]\nkey = "a"\ntype = "linked"\n')
+
+    ran = run(stage, tmp_path, "./baton", "flows", "submit", "flow.toml", "--json")
+
+    assert (ran.returncode, '"flow_id":1' in ran.stdout) == (exits.OK, True), ran.stderr
+
+
+def test_add_task_waits_and_exits_as_before(stage: Scene) -> None:
+    started(stage.process("workers", "start", "1", "--json"))
+    add_task = (sys.executable, str(ROOT / "add_task.py"))
+
+    good = run(stage, ROOT, *add_task, "2", "1000", "--wait")
+    bad = run(stage, ROOT, *add_task, "1", "--type", "sleep", "--payload", '{"second": 1}', "--wait", "--json")
+    late = run(stage, ROOT, *add_task, "1", "--type", "nobody", "--wait", "--timeout", "0.1")
+    away = run(stage, ROOT, *add_task, "1", "10", "--url", "http://127.0.0.1:9")
+
+    assert good.returncode == exits.OK
+    assert good.stdout.count("count 168, largest 997") == 2
+    assert (bad.returncode, '"BadPayload"' in bad.stdout) == (exits.FAILED, True)
+    assert (late.returncode, "timed out" in late.stderr) == (exits.TIMED_OUT, True)
+    assert (away.returncode, away.stderr.count("\n")) == (exits.UNREACHABLE, 1)
