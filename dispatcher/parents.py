@@ -53,10 +53,10 @@ def fitting(tx: Transaction, chosen: Sequence[int], edges: Edges, limit: int) ->
 
 def tell(tx: Transaction, edges: Edges, grants: Sequence[Grant]) -> None:
     """Fill in `parents` of those grants whose tasks have some."""
-    telling = _Telling(tx, edges)
-    for grant in grants:
-        if grant.task_id in edges:
-            grant.parents = telling.of(grant.task_id)
+    told = [grant for grant in grants if grant.task_id in edges]
+    telling = _Telling(tx, {grant.task_id: edges[grant.task_id] for grant in told})
+    for grant in told:
+        grant.parents = telling.of(grant.task_id)
 
 
 def _parents(edges: Edges) -> list[int]:
@@ -123,10 +123,9 @@ class _Telling:
     def _told_of(
         self, task_id: int | None, status: str | None, result: bytes | None, error: bytes | None
     ) -> bytes:
-        result, error = result or b"null", error or b"null"
-        size = len(result) + len(error)
+        size = len(result or b"") + len(error or b"")
         if size > self._left:
-            result, error = b"null", _encode({**_TOO_LARGE, "task_id": task_id})
+            result, error = None, _encode({**_TOO_LARGE, "task_id": task_id})
         else:
             self._left -= size
-        return b'{"status":%b,"result":%b,"error":%b}' % (_encode(status), result, error)
+        return b'{"status":%b,"result":%b,"error":%b}' % (_encode(status), result or b"null", error or b"null")
