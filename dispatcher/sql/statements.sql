@@ -742,7 +742,8 @@ WITH RECURSIVE up (node_id) AS (
     SELECT parent_id FROM edges WHERE child_id = :child_id
     UNION
     SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
-SELECT t.task_id FROM up u JOIN tasks t ON t.task_id = u.node_id WHERE t.finished_at IS NULL ORDER BY t.task_id;
+SELECT t.task_id FROM up u CROSS JOIN tasks t
+ WHERE t.task_id = u.node_id AND t.finished_at IS NULL ORDER BY u.node_id;
 
 -- name: live_parents$
 SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
