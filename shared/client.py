@@ -157,9 +157,12 @@ class DispatcherClient:
 
     # --- flows and schedules
 
-    def submit_flow(self, flow: dict[str, Any]) -> dict[str, Any]:
-        """Submit a flow, in either form; `{"flow_id", "task_ids"}` and perhaps `"warning"`."""
-        return self._json("POST", "/flows", _encode(flow), repeatable=False)
+    def submit_flow(self, flow: dict[str, Any], idempotency_key: str | None = None) -> dict[str, Any]:
+        """Submit a flow, in either form; `{"flow_id", "task_ids"}` and perhaps `"warning"`.
+
+        With an `idempotency_key` it is tried again even if an answer was lost: nothing is stored twice.
+        """
+        return self._json("POST", "/flows", _encode(flow), repeatable=False, key=idempotency_key)
 
     def flow(self, flow_id: int) -> dict[str, Any]:
         """A flow with its tasks."""
