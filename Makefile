@@ -13,9 +13,12 @@ test: ## all tests
 	@deploy/venv.sh dev
 	@$(PYTHON) -m pytest -q -n 4 --dist worksteal tests
 
-test-quick: ## the tests that need no process of their own, on SQLite (under half a minute)
+# What needs a server, or many rounds, waits for `make test`.
+SLOW := postgresql or Machine or random_flows or rights or any_request or several_dispatchers
+
+test-quick: ## the tests that need neither process nor server (half a minute)
 	@deploy/venv.sh dev
-	@$(PYTHON) -m pytest -q -n 2 -k "not postgresql" tests/unit tests/store tests/api tests/docs
+	@$(PYTHON) -m pytest -q -n 2 -k "not ($(SLOW))" tests/unit tests/store tests/api
 
 lint: ## ruff and mypy
 	@deploy/venv.sh dev
