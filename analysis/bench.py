@@ -22,9 +22,9 @@ from analysis import machine
 from analysis.bench_postgresql import postgresql, postgresql_growth
 from analysis.bench_scale import fleet, flows, growth, latency, mixed
 from analysis.cluster import Cluster
-from analysis.figures import Figure, fresh_cluster, unix
+from analysis.figures import Figure, fresh_cluster, span, unix
 from shared import errors
-from shared.protocol import PAGE_MAX, Submission
+from shared.protocol import Submission
 from shared.settings import ROOT
 
 DRAINED = 50_000
@@ -63,7 +63,7 @@ def drain() -> Iterator[Figure]:
         for name in ("worker-1", "worker-2"):
             baton.start_worker(name, wait=False)
         baton.wait(lambda: baton.client.stats()["tasks"]["completed"] == DRAINED, "the queue to drain", 120)
-        first, last = _span(baton, DRAINED)
+        first, last = span(baton.client, DRAINED)
         yield Figure(f"drain {DRAINED:,} noops, 2 workers", DRAINED / (last - first), "tasks/s", "≥ 60,000")
         stored = baton.database.stat().st_size
     yield Figure("database per finished noop", stored / DRAINED, "bytes", "≤ 250")
@@ -186,17 +186,6 @@ def _keep(figures: list[Figure], facts: dict[str, Any], where: str) -> None:
     rows = [f"| {figure.name} | {figure.shown} {figure.unit} | {figure.aim} |" for figure in figures]
     head = ["# What was measured", "", f"On {where}.", "", "| figure | measured | aim |", "| --- | --- | --- |"]
     (RESULTS / "bench.md").write_text("\n".join([*head, *rows]) + "\n")
-
-
-def _span(baton: Cluster, tasks: int) -> tuple[float, float]:
-    """First start and last end of a drained queue, Unix seconds: the first task's and one of the last's."""
-    last_pages = range(tasks + 1, max(1, tasks - 4 * PAGE_MAX), -PAGE_MAX)
-    ends = [
-        task["finished_at"]
-        for page in last_pages
-        for task in baton.client.tasks(after=page, limit=PAGE_MAX)["tasks"]
-    ]
-    return unix(baton.client.task(1)["started_at"]), unix(max(ends))
 
 
 def _running_chain(baton: Cluster) -> int:

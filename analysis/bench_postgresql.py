@@ -19,7 +19,7 @@ import psycopg
 from analysis import load
 from analysis.bench_scale import claim_times, fill, percentile
 from analysis.cluster import Cluster
-from analysis.figures import Figure, unix
+from analysis.figures import Figure, span
 from analysis.peers.servers import postgresql as server
 from analysis.peers.venv import postgres_folder
 from shared.client import DispatcherClient
@@ -93,19 +93,8 @@ def _drain(dispatchers: int) -> float:
         for n, name in enumerate(("worker-1", "worker-2")):
             batons[n % dispatchers].start_worker(name, wait=False)
         first.wait(lambda: first.client.stats()["tasks"]["completed"] == DRAINED, "the queue to drain", 120)
-        began, ended = _span(first.client)
+        began, ended = span(first.client, DRAINED)
         return DRAINED / (ended - began)
-
-
-def _span(client: DispatcherClient) -> tuple[float, float]:
-    first, last, after = float("inf"), 0.0, None
-    while True:
-        page = client.tasks(limit=500, **({} if after is None else {"after": after}))
-        for task in page["tasks"]:
-            first, last = min(first, unix(task["started_at"])), max(last, unix(task["finished_at"]))
-        after = page["next"]
-        if after is None:
-            return first, last
 
 
 def _latencies() -> list[float]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from analysis.cluster import Cluster, cluster
+from shared.client import DispatcherClient
+from shared.protocol import PAGE_MAX
 
 
 class Figure(NamedTuple):
@@ -39,3 +41,12 @@ def fresh_cluster(**settings: str) -> Iterator[Cluster]:
 def unix(moment: str) -> float:
     """An ISO time of an answer as Unix seconds."""
     return datetime.fromisoformat(moment).timestamp()
+
+
+def span(client: DispatcherClient, tasks: int) -> tuple[float, float]:
+    """First start and last end of a drained queue, Unix seconds: the first task's and one of the last's."""
+    last_pages = range(tasks + 1, max(1, tasks - 4 * PAGE_MAX), -PAGE_MAX)
+    ends = [
+        task["finished_at"] for page in last_pages for task in client.tasks(after=page, limit=PAGE_MAX)["tasks"]
+    ]
+    return unix(client.task(1)["started_at"]), unix(max(ends))

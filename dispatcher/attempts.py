@@ -7,7 +7,7 @@ the rest of its time is lost; a completed task's seconds, resumed ones included,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from shared.lifecycle import ENDED, Outcome, TaskStatus
 from shared.protocol import KEY_CHARS_MAX, CheckpointBody, Refusal, Result
 
 _encode = msgspec.json.Encoder().encode
+CANCELLED: Final = _encode({"type": "Cancelled", "message": "cancelled on request"})
 _EVENT = {Outcome.FAILED: "fail", Outcome.CRASHED: "crash", Outcome.RECLAIMED: "reclaim"}
 
 
@@ -126,6 +127,19 @@ def end(
         tx.log(_EVENT[outcome], **facts, reason=_message(error))
     if status in ENDED and (held.kin is not None or held.flow_id is not None):
         kin.ended(tx, [(held.task_id, held.flow_id, held.kin)], status)
+
+
+def cancel(
+    tx: Transaction, task_id: int, status: str, lane: str, attempt: int, lease_id: str, limit_key: str | None
+) -> bool:
+    """End a task on request; True if it ran, False if it waited and its relatives must still be told."""
+    if status == TaskStatus.IN_PROGRESS:
+        end(tx, held(tx, task_id, attempt, lease_id), Outcome.CANCELLED, TaskStatus.CANCELLED, error=CANCELLED)
+        return True
+    tx.cancel(task_id=task_id, now=tx.now)
+    tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
+    tx.record_error(task_id=[task_id], attempt=attempt, error=CANCELLED, error_type="Cancelled")
+    return False
 
 
 def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds: float) -> float:

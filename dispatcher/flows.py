@@ -26,10 +26,9 @@ from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import iso
 from shared import errors
 from shared.flows import FlowFilter, FlowStatus, FlowSubmission, FlowTaskView, FlowView
-from shared.lifecycle import Outcome, TaskStatus
+from shared.lifecycle import TaskStatus
 from shared.protocol import INTEGER_MAX
 
-CANCELLED = msgspec.json.encode({"type": "Cancelled", "message": "cancelled on request"})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -254,13 +253,7 @@ def _cancel(tx: Transaction, flow_id: int) -> None:
     waited: list[kin.Relative] = []
     live = tx.flow_tasks(flow_id=flow_id, ended=0).fetchall()
     for task_id, lane, status, attempt, lease_id, relatives, limit_key, _ in live:
-        if status == TaskStatus.IN_PROGRESS:
-            held = attempts.held(tx, task_id, attempt, lease_id)
-            attempts.end(tx, held, Outcome.CANCELLED, TaskStatus.CANCELLED, error=CANCELLED)
-        else:
-            tx.cancel(task_id=task_id, now=tx.now)
-            tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
-            tx.record_error(task_id=[task_id], attempt=attempt, error=CANCELLED, error_type="Cancelled")
+        if not attempts.cancel(tx, task_id, status, lane, attempt, lease_id, limit_key):
             waited.append((task_id, flow_id, relatives))
     kin.ended(tx, waited, TaskStatus.CANCELLED)
 

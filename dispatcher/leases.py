@@ -94,7 +94,7 @@ class Leases:
                 self._find(tx, worker, task_id, entry, answer)
 
     def _find(self, tx: Transaction, worker: Worker, task_id: int, entry: Holding, answer: ExchangeAnswer) -> None:
-        """A listed grant that this worker does not hold: handed over, readopted, cancelled or lost."""
+        """A listed grant that has not ended and that this worker does not hold: handed over, readopted or lost."""
         attempt = entry.attempt or tx.current_attempt(task_id=task_id, lease_id=entry.lease_id) or 0
         grant = {"task_id": task_id, "attempt": attempt, "lease_id": entry.lease_id}
         expires_at = tx.lease_now + self.settings.lease_seconds
@@ -102,7 +102,7 @@ class Leases:
             return
         if self.readopt(tx, worker, task_id, attempt, entry.lease_id, running=_runs(entry, task_id)):
             return
-        self._name_end(tx, task_id, attempt, entry.lease_id, answer)
+        answer.lost.append(TaskAttempt(task_id, attempt))
 
     def _name_end(
         self, tx: Transaction, task_id: int, attempt: int, lease_id: str, answer: ExchangeAnswer

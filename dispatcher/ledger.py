@@ -31,7 +31,7 @@ from dispatcher.schedules import Schedules
 from dispatcher.submissions import Submitted
 from dispatcher.transaction import Transaction, grouped
 from shared import errors
-from shared.lifecycle import ENDED, Outcome, TaskStatus, WorkerState
+from shared.lifecycle import ENDED, TaskStatus, WorkerState
 from shared.protocol import INTEGER_MAX, Exchange, ExchangeAnswer, Refusal, Revival, Submission
 from shared.settings import Settings
 
@@ -120,14 +120,7 @@ class Ledger:
             status, lane, attempt, lease_id, _, limit_key, *_ = self._state(tx, task_id)
             if status in ENDED:
                 raise errors.AlreadyEnded(f"task {task_id} has already ended: it is {status}", status=status)
-            error = _encode({"type": "Cancelled", "message": "cancelled on request"})
-            if status == TaskStatus.IN_PROGRESS:
-                held = attempts.held(tx, task_id, attempt, lease_id)
-                attempts.end(tx, held, Outcome.CANCELLED, TaskStatus.CANCELLED, error=error)
-            else:
-                tx.cancel(task_id=task_id, now=tx.now)
-                tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
-                tx.record_error(task_id=[task_id], attempt=attempt, error=error, error_type="Cancelled")
+            if not attempts.cancel(tx, task_id, status, lane, attempt, lease_id, limit_key):
                 kin.departed(tx, [task_id], TaskStatus.CANCELLED)
             tx.log("cancel", task_id=task_id)
 

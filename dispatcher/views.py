@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,7 +79,7 @@ def task_view(row: tuple[Any, ...], now: float) -> TaskView:
     )
 
 
-def attempt_view(row: tuple[Any, ...]) -> AttemptView:
+def attempt_view(row: Sequence[Any]) -> AttemptView:
     """A row of `attempt_views`."""
     number, worker, worker_id, outcome, started_at, finished_at, elapsed, resumed, lost, error, cached = row
     return AttemptView(
@@ -117,23 +118,5 @@ def worker_view(row: tuple[Any, ...], lease_now: float) -> WorkerView:
 
 def history_view(row: tuple[Any, ...]) -> HistoryView:
     """A row of `history_completed` or `history_others`."""
-    (
-        task_id, type, queue, number, worker, worker_id, outcome, started_at, finished_at, elapsed, resumed,
-        lost, error, cached,
-    ) = row  # fmt: skip
-    return HistoryView(
-        task_id=task_id,
-        type=type,
-        queue=queue,
-        attempt=number,
-        worker=worker,
-        worker_id=worker_id,
-        outcome=outcome,
-        started_at=iso(started_at) or "",
-        finished_at=iso(finished_at) or "",
-        elapsed_seconds=elapsed,
-        resumed_seq=resumed,
-        lost_seconds=lost,
-        error=raw(error),
-        cached=bool(cached),
-    )
+    task_id, type, queue, *attempt = row
+    return HistoryView(task_id=task_id, type=type, queue=queue, **msgspec.structs.asdict(attempt_view(attempt)))
