@@ -239,8 +239,10 @@ class Limits:
 
     def wake_lanes(self, tx: Transaction) -> None:
         """Attempts have ended: claims that wait may now start others of a limited queue or type."""
+        if not self.on_lanes:
+            return
         freed = [k for (k, status), n in tx.counts.items() if status == TaskStatus.IN_PROGRESS and n < 0]
-        if not self.on_lanes or not freed:
+        if not freed:
             return
         for kind, name in tx.limited_lanes().fetchall():
             if any(split(where)[kind == "type"] == name for where in freed):
