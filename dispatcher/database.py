@@ -1,7 +1,9 @@
-"""The one write path: a single writer thread, group commit, and read connections of their own.
+"""The one write path: one transaction at a time, group commit, and read connections of their own.
 
-Everything that waits is carried out in one transaction, each operation in a savepoint, then one
-commit (one fsync), and only then the callers get their answers. Claims that found nothing are
+An operation that meets nobody is written by its caller's own thread: a change of threads and back
+would cost as much as the commit. While somebody writes, what comes waits, and the writer's thread
+then carries out all of it in one transaction, each operation in a savepoint, with one commit (one
+fsync), and only then the callers get their answers. Claims that found nothing are
 parked here: when a transaction makes tasks pending, the parked claims run in that same transaction,
 so that a task submitted to an idle worker needs one commit, not two. How a database begins, keeps
 and undoes a transaction is its engine's affair (engine.py). Read ledger.py next.
@@ -10,7 +12,6 @@ and undoes a transaction is its engine's affair (engine.py). Read ledger.py next
 from __future__ import annotations
 
 import contextlib
-import queue
 import random
 import threading
 import time
@@ -50,10 +51,12 @@ class Database:
         self.clock = clock or engine.clock
         self._log = log
         self._on_fatal = on_fatal
-        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._waiting: deque[Operation] = deque()
+        self._writing = False  # is a transaction under way, in whatever thread?
         self._parked: deque[Operation] = deque()
         self._ends: dict[int, list[threading.Event]] = {}
-        self._lock = threading.Lock()  # guards _parked and _ends, both touched by callers too
+        self._lock = threading.Lock()  # guards the four above
+        self._work = threading.Condition(self._lock)  # for the writer's thread: something is to be done
         self._room = threading.BoundedSemaphore(parked_max)
         self._stopping = False  # nobody waits any more …
         self._closed = False  # … and nothing is taken any more
@@ -69,15 +72,15 @@ class Database:
         Raises what `run` raised (nothing of it is stored then), Busy, or DatabaseUnavailable.
         """
         operation = Operation(run, None, 0.0, None)
-        self._enqueue(operation)
-        operation.done.wait()
+        self._submit(operation)
+        operation.wait()
         return operation.result()
 
     def probe(self, seconds: float) -> None:
         """Prove a write (an empty one); DatabaseUnavailable if that fails or has not come about in time."""
         operation = Operation(lambda tx: None, None, 0.0, None)
-        self._enqueue(operation)
-        if not operation.done.wait(seconds):
+        self._submit(operation, here=False)
+        if not operation.wait(seconds):
             raise errors.DatabaseUnavailable(f"the database has not taken a write for {seconds:g} s")
         operation.result()
 
@@ -91,8 +94,8 @@ class Database:
         room = wait_seconds > 0 and not self._stopping and self._room.acquire(blocking=False)
         operation = Operation(run, again, wait_seconds if room else 0.0, lanes)
         try:
-            self._enqueue(operation)
-            if not operation.done.wait(wait_seconds if room else None):
+            self._submit(operation)
+            if not operation.wait(wait_seconds if room else None):
                 self._give_up(operation)
         finally:
             if room:
@@ -158,7 +161,7 @@ class Database:
             if self._closed:
                 return
             self._closed = True
-            self._queue.put(None)  # the last in the queue: whoever came before is still served
+            self._work.notify()  # whoever came before is still served
         self._writer.join()
         self.engine.close()
 
@@ -167,15 +170,22 @@ class Database:
         with self._lock:
             if not self._parked or self._closed:
                 return
-            self._queue.put(Operation(lambda tx: tx.arrivals.update(arrivals), None, 0.0, None))
+            self._waiting.append(Operation(lambda tx: tx.arrivals.update(arrivals), None, 0.0, None))
+            self._work.notify()
 
-    def _enqueue(self, operation: Operation) -> None:
-        if self._queue.qsize() >= QUEUE_MAX:
-            raise errors.Busy
+    def _submit(self, operation: Operation, here: bool = True) -> None:
+        """Have it carried out: `here`, in this very thread, if nobody writes now; else by the writer's."""
         with self._lock:
             if self._closed or not self._writer.is_alive():
                 raise errors.DatabaseUnavailable("the dispatcher is stopping; nothing was stored")
-            self._queue.put(operation)
+            if len(self._waiting) >= QUEUE_MAX:
+                raise errors.Busy
+            if self._writing or self._waiting or self.engine.is_tired or not here:
+                self._waiting.append(operation)
+                self._work.notify()
+                return
+            self._writing = True
+        self._write([operation])
 
     def _give_up(self, operation: Operation) -> None:
         """The time to wait is over: leave the parked, or take what is being granted just now."""
@@ -184,28 +194,38 @@ class Database:
             if operation in self._parked:
                 self._parked.remove(operation)
                 return
-        operation.done.wait()
+        operation.wait()
 
-    # --- the writer thread
+    # --- the writer's thread, or a caller's
 
     def _write_forever(self) -> None:
+        while True:
+            with self._lock:
+                self._work.wait_for(self._has_work)
+                if not self._waiting and self._closed:
+                    return
+                self._writing = True
+                group = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
+            self._write(group, rest=True)
+
+    def _has_work(self) -> bool:
+        return not self._writing and bool(self._waiting or self._closed or self.engine.is_tired)
+
+    def _write(self, operations: list[Operation], rest: bool = False) -> None:
+        """One transaction, now that it is our turn; then perhaps the time to `rest`."""
         try:
-            self._write_groups()
+            if operations:
+                self._carry_out(operations)
+            if rest:
+                self.engine.rest(idle=not self._waiting)
         except Exception as error:  # a mistake of ours outside any operation
             self._on_fatal(f"the writer stopped: {error!r}")
             raise
-
-    def _write_groups(self) -> None:
-        while (first := self._queue.get()) is not None:
-            operations = [first]
-            while len(operations) < GROUP_MAX and not self._queue.empty():
-                following = self._queue.get()
-                if following is None:
-                    self._queue.put(None)  # stop after this group
-                    break
-                operations.append(following)
-            self._carry_out(operations)
-            self.engine.rest(idle=self._queue.empty())
+        finally:
+            with self._lock:
+                self._writing = False
+                if self._waiting or self._closed or self.engine.is_tired:
+                    self._work.notify()
 
     def _carry_out(self, operations: list[Operation]) -> None:
         """One transaction for all of them; nobody is answered before the commit."""

@@ -22,7 +22,7 @@ class CannotStart(Exception):
 
 
 class Engine(Protocol):
-    """An open database. Only the writer's thread calls what is not marked otherwise."""
+    """An open database. Only who writes calls what is not marked otherwise, one at a time."""
 
     statements: dict[str, Run]
     shard: int  # where this dispatcher counts
@@ -75,6 +75,10 @@ class Engine(Protocol):
 
     def refusal(self, error: Exception) -> BatonError:
         """What the callers of a transaction hear that `error` ended."""
+
+    @property
+    def is_tired(self) -> bool:
+        """Is a `rest` due, as soon as nobody waits?"""
 
     def rest(self, idle: bool) -> None:
         """Between two transactions: housekeeping. `idle`: nobody waits."""

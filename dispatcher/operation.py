@@ -25,7 +25,8 @@ class Operation:
         self.started = False
         self.answer: Any = None
         self.error: Exception | None = None
-        self.done = threading.Event()
+        self._door = threading.Lock()  # closed until the answer is there
+        self._door.acquire()
 
     def attempt(self, tx: Transaction) -> bool:
         """Carry it out; False: it found nothing and would rather wait for work."""
@@ -43,10 +44,17 @@ class Operation:
         self.started = False
         self.answer = self.error = None
 
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the answer; False if it has not come in time."""
+        if not self._door.acquire(timeout=-1 if seconds is None else seconds):
+            return False
+        self._door.release()
+        return True
+
     def finish(self, error: Exception | None = None) -> None:
         """Let the caller go."""
         self.error = error or self.error
-        self.done.set()
+        self._door.release()
 
     def result(self) -> Any:
         """What the caller gets."""

@@ -162,6 +162,11 @@ class PostgreSQL:
             )
         return DatabaseUnavailable(f"the database cannot be written now ({reason}); nothing was stored")
 
+    @property
+    def is_tired(self) -> bool:
+        """Never: the server sweeps by itself."""
+        return False
+
     def rest(self, idle: bool) -> None:
         """The server sweeps by itself."""
 

@@ -88,6 +88,11 @@ class SQLite:
         """A commit either happens or leaves nothing behind."""
         return DatabaseUnavailable(f"the database cannot be written now ({error}); nothing was stored")
 
+    @property
+    def is_tired(self) -> bool:
+        """Has enough gathered in the log?"""
+        return self._log_pages >= LOG_PAGES
+
     def rest(self, idle: bool) -> None:
         """Move the write-ahead log into the file when it is worth it; readers never do."""
         if self._log_pages < (LOG_PAGES if idle else LOG_PAGES_BUSY):

@@ -1,7 +1,8 @@
-"""A line to a dispatcher: HTTP calls one after the other on a connection that is kept.
+"""A line to a dispatcher: HTTP/1.1 calls one after the other on a connection that is kept (RFC 9112).
 
-Of the standard library, since a call is a worker's and a submitter's whole latency: half the time of the
-same through requests (0.18 against 0.43 ms of CPU where this was measured).
+Our own reading of HTTP, since a call is a worker's and a submitter's whole latency: 0.04 ms of CPU where
+the standard library takes 0.10 (its e-mail parser reads the headers) and requests 0.43; and a request
+leaves in one piece, so that the server finds its body at once.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Final
 from urllib.parse import urlsplit
 
-CONNECT_SECONDS = 3.0
+CONNECT_SECONDS: Final = 3.0
+_HEAD_BYTES_MAX: Final = 65536  # of an answer: more is no dispatcher's
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Silence(Exception):
@@ -24,15 +28,19 @@ class Silence(Exception):
         self.sent = sent
 
 
+class _Garbled(Exception):
+    """What came is not an HTTP answer."""
+
+
 class Line:
     """To the dispatcher at `url`; one call at a time."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._host = parts.netloc.rpartition("@")[2]
+        self._scheme = parts.scheme
+        self._netloc = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
-        self._connection: HTTPConnection | None = None
+        self._connection: _Connection | None = None
 
     def call(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float
@@ -40,17 +48,10 @@ class Line:
         """Returns status and body; raises Silence if there is none within `seconds`."""
         connection = self._connected()
         try:
-            if connection.sock is not None:
-                connection.sock.settimeout(seconds)
-            connection.request(method, self._prefix + path, body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-        except (OSError, HTTPException) as error:
-            self.close()
+            return connection.call(self._request(method, path, body, headers), body or b"", seconds)
+        except (OSError, _Garbled, ValueError) as error:
+            connection.close()
             raise Silence(_short(error), sent=True) from None
-        if answer.will_close:
-            self.close()
-        return answer.status, content
 
     def close(self) -> None:
         """Hang up."""
@@ -61,29 +62,120 @@ class Line:
     def __del__(self) -> None:
         self.close()  # many a client is made for one call
 
-    def _connected(self) -> HTTPConnection:
-        if self._connection is not None and _is_stale(self._connection.sock):
+    def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+        head = [f"{method} {self._prefix}{path} HTTP/1.1", f"Host: {self._netloc}"]
+        head += [f"{name}: {value}" for name, value in headers.items()]
+        if body is not None or method != "GET":
+            head.append(f"Content-Length: {len(body or b'')}")
+        return "\r\n".join([*head, "\r\n"]).encode()
+
+    def _connected(self) -> _Connection:
+        if self._connection is not None and self._connection.is_stale:
             self.close()  # the dispatcher was restarted, say
         if self._connection is None:
             try:
-                connection = self._kind(self._host, timeout=CONNECT_SECONDS)
-                connection.connect()
-                connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except (OSError, HTTPException, ValueError) as error:
+                self._connection = _Connection(_connect(self._scheme, self._netloc))
+            except (OSError, ValueError) as error:
                 raise Silence(_short(error), sent=False) from None
-            self._connection = connection
         return self._connection
 
 
-def _is_stale(sock: socket.socket | None) -> bool:
-    """Nobody speaks to us unasked: what can be read now is the end."""
-    if sock is None:
+class _Connection:
+    """An open connection and what has been read from it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._file = sock.makefile("rb")
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    @property
+    def is_stale(self) -> bool:
+        """Nobody speaks to us unasked: what can be read now is the end."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._file.closed or bool(self._poll.poll(0))
         return True
-    with contextlib.suppress(OSError, ValueError):
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(0))
-    return True
+
+    def call(self, head: bytes, body: bytes, seconds: float) -> tuple[int, bytes]:
+        """Send a request and read its answer: status and body."""
+        self._socket.settimeout(seconds)
+        self._socket.sendall(head + body)
+        status, headers = self._head()
+        while status < 200:  # "100 Continue" and its like come before the answer
+            status, headers = self._head()
+        content = self._content(status, headers)
+        if headers.get(b"connection", b"").lower() == b"close":
+            self.close()
+        return status, content
+
+    def close(self) -> None:
+        """Hang up."""
+        self._file.close()
+        self._socket.close()
+
+    def _head(self) -> tuple[int, dict[bytes, bytes]]:
+        """Status and headers, their names in lower case."""
+        version, _, rest = self._line().partition(b" ")
+        if not version.startswith(b"HTTP/1."):
+            raise _Garbled("the answer is not HTTP" if version else "the connection was closed")
+        headers: dict[bytes, bytes] = {}
+        if version == b"HTTP/1.0":
+            headers[b"connection"] = b"close"
+        size = 0
+        while line := self._line():
+            size += len(line)
+            if size > _HEAD_BYTES_MAX:
+                raise _Garbled("the answer has too long a head")
+            name, _, value = line.partition(b":")
+            headers[name.lower()] = value.strip()
+        return int(rest[:3]), headers
+
+    def _content(self, status: int, headers: Mapping[bytes, bytes]) -> bytes:
+        if status in (204, 304):
+            return b""
+        if b"chunked" in headers.get(b"transfer-encoding", b"").lower():
+            return self._chunks()
+        if b"content-length" in headers:
+            return self._exactly(int(headers[b"content-length"]))
+        content = self._file.read()  # until the other side hangs up
+        self.close()
+        return content
+
+    def _chunks(self) -> bytes:
+        chunks: list[bytes] = []
+        while size := int(self._line().partition(b";")[0], 16):
+            chunks.append(self._exactly(size))
+            self._line()
+        while self._line():  # trailers
+            continue
+        return b"".join(chunks)
+
+    def _exactly(self, size: int) -> bytes:
+        content = self._file.read(size)
+        if len(content) < size:
+            raise _Garbled("the answer was cut short")
+        return content
+
+    def _line(self) -> bytes:
+        line = self._file.readline(_HEAD_BYTES_MAX)
+        if line and not line.endswith(b"\n"):
+            raise _Garbled("the answer was cut short")
+        return line.rstrip(b"\r\n")
+
+
+def _connect(scheme: str, netloc: str) -> socket.socket:
+    """A socket to a host, within CONNECT_SECONDS; over TLS it checks the certificate."""
+    address = urlsplit(f"//{netloc}")
+    host = address.hostname or ""
+    sock = socket.create_connection((host, address.port or _PORTS.get(scheme, 80)), CONNECT_SECONDS)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if scheme != "https":
+        return sock
+    try:
+        return ssl.create_default_context().wrap_socket(sock, server_hostname=host)
+    except OSError:
+        sock.close()
+        raise
 
 
 def _short(error: Exception) -> str:
@@ -93,4 +185,4 @@ def _short(error: Exception) -> str:
         return "name or service not known"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return type(error).__name__
+    return str(error) or type(error).__name__

@@ -27,7 +27,10 @@ class WriterHeld:
         self.go_on.wait(LIMIT_SECONDS)
 
     def wait_for_queued(self, count: int) -> None:
-        wait_until(lambda: self.database._queue.qsize() >= count, f"{count} operations to be queued")
+        wait_until(lambda: len(self.database._waiting) >= count, f"{count} operations to be queued")
+
+    def wait_for_closing(self) -> None:
+        wait_until(lambda: self.database._closed, "the database to take nothing more")
 
     def __exit__(self, *error: object) -> None:
         self.go_on.set()
