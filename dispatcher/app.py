@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask, Request, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
+from werkzeug.routing import MapAdapter
 
 from dispatcher import wire
 from dispatcher.ledger import Ledger
@@ -16,9 +17,18 @@ from shared.log import Log
 from shared.protocol import REQUEST_BYTES_MAX
 
 
+class _App(Flask):
+    """Flask that finds routes by path and method alone, and does not look into the host of each request."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        if request is None:
+            return None
+        return MapAdapter(self.url_map, "dispatcher", "/", "", "http", request.path, request.method)
+
+
 def create_app(ledger: Ledger, records: Records, monitor: Monitor, log: Log) -> Flask:
     """The dispatcher's HTTP face."""
-    app = Flask("dispatcher", static_folder=None)
+    app = _App("dispatcher", static_folder=None)
     app.url_map.strict_slashes = False  # /tasks/ is /tasks, without a redirect that would drop a body
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = REQUEST_BYTES_MAX
