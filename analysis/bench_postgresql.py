@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 from analysis import load
-from analysis.bench_scale import claim_times, fill, percentile
+from analysis.bench_scale import claim_times, dispatch_waits, fill, percentile
 from analysis.cluster import Cluster
 from analysis.figures import Figure, span
 from analysis.peers.servers import postgresql as server
@@ -101,13 +101,7 @@ def _latencies() -> list[float]:
     """Submitted to one dispatcher, run by a worker that waits at the other."""
     with clusters(2, TASK_MODULES="analysis/stamp_task.py") as ((near, far), _):
         far.start_worker("worker-1")
-        waits = []
-        for _ in range(200):
-            time.sleep(0.02)  # the worker is idle and parked again
-            before = time.time()
-            task_id = near.client.submit(Submission("stamp"))["task_id"]
-            waits.append(far.client.task(task_id, wait_seconds=5)["result"] - before)
-        return waits
+        return dispatch_waits(near.client, far.client, 200)
 
 
 def _busy(baton: Cluster, seconds: float) -> list[float]:

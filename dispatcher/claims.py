@@ -17,7 +17,7 @@ import msgspec
 from dispatcher import parents
 from dispatcher.gate import Candidate, Gate
 from dispatcher.lanes import Served, split
-from dispatcher.registry import Registry, Worker
+from dispatcher.registry import Worker
 from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction, grouped
 from shared.lifecycle import TaskStatus
@@ -42,23 +42,21 @@ class Claim(NamedTuple):
 class Claims:
     """The verb claim. `settings` gives lease times."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.registry = registry
 
     def claim(self, tx: Transaction, worker: Worker, served: Served, want: int) -> Claim | None:
         """Grant the best eligible tasks, priority first, then the oldest; none to a worker that is gone.
 
         A task that travels alone ends the batch: it is granted by itself or left for the next claim.
         """
-        worker_key = self.registry.claimant(tx, worker)
-        if worker_key is None:
+        rows = tx.claim_lanes(worker_id=worker.info.worker_id).fetchall()
+        if not rows:
             return None
-        waiting = {lane for (lane,) in tx.claim_lanes()} | tx.arrivals.keys()
-        braked = None in waiting
-        waiting.discard(None)
+        worker_key, braked, _ = rows[0]
+        waiting = {lane for _, _, lane in rows if lane is not None} | tx.arrivals.keys()
         chosen, edges = _choose(
-            tx, [lane for lane in waiting if lane in served], min(want, WANT_MAX), Gate(tx, braked)
+            tx, [lane for lane in waiting if lane in served], min(want, WANT_MAX), Gate(tx, bool(braked))
         )
         if not chosen:
             return None

@@ -54,8 +54,9 @@ class Database:
         self._waiting: deque[Operation] = deque()
         self._writing = False  # is a transaction under way, in whatever thread?
         self._parked: deque[Operation] = deque()
+        self._heard: Counter[str] = Counter()  # tasks by lane that others have stored, for who is parked
         self._ends: dict[int, list[threading.Event]] = {}
-        self._lock = threading.Lock()  # guards the four above
+        self._lock = threading.Lock()  # guards the five above
         self._work = threading.Condition(self._lock)  # for the writer's thread: something is to be done
         self._room = threading.BoundedSemaphore(parked_max)
         self._stopping = False  # nobody waits any more …
@@ -140,8 +141,7 @@ class Database:
         if not nobody:
             with self.read() as tx:
                 lanes = [lane for (lane,) in tx.pending_lanes()]
-            if lanes:
-                self.write(lambda tx: tx.arrivals.update(lanes))
+            self._hear(Counter(lanes))
 
     def release_waiters(self) -> None:
         """Answer everything that waits, emptily: the dispatcher stops."""
@@ -168,10 +168,9 @@ class Database:
     def _hear(self, arrivals: Counter[str]) -> None:
         """Another dispatcher has stored work that nobody there takes: let those who wait here try."""
         with self._lock:
-            if not self._parked or self._closed:
-                return
-            self._waiting.append(Operation(lambda tx: tx.arrivals.update(arrivals), None, 0.0, None))
-            self._work.notify()
+            if self._parked:
+                self._heard += arrivals
+                self._work.notify()
 
     def _submit(self, operation: Operation, here: bool = True) -> None:
         """Have it carried out: `here`, in this very thread, if nobody writes now; else by the writer's."""
@@ -205,17 +204,18 @@ class Database:
                 if not self._waiting and self._closed:
                     return
                 self._writing = True
-                group = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
-            self._write(group, rest=True)
+                operations = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
+                heard, self._heard = self._heard, Counter()
+            self._write(operations, heard, rest=True)
 
     def _has_work(self) -> bool:
-        return not self._writing and bool(self._waiting or self._closed or self.engine.is_tired)
+        return not self._writing and bool(self._waiting or self._heard or self._closed or self.engine.is_tired)
 
-    def _write(self, operations: list[Operation], rest: bool = False) -> None:
+    def _write(self, operations: list[Operation], heard: Counter[str] | None = None, rest: bool = False) -> None:
         """One transaction, now that it is our turn; then perhaps the time to `rest`."""
         try:
-            if operations:
-                self._carry_out(operations)
+            if operations or heard:
+                self._carry_out(operations, heard or Counter())
             if rest:
                 self.engine.rest(idle=not self._waiting)
         except Exception as error:  # a mistake of ours outside any operation
@@ -224,13 +224,13 @@ class Database:
         finally:
             with self._lock:
                 self._writing = False
-                if self._waiting or self._closed or self.engine.is_tired:
+                if self._waiting or self._heard or self._closed or self.engine.is_tired:
                     self._work.notify()
 
-    def _carry_out(self, operations: list[Operation]) -> None:
+    def _carry_out(self, operations: list[Operation], heard: Counter[str]) -> None:
         """One transaction for all of them; nobody is answered before the commit."""
         for tries in range(1, TRIES + 1):
-            group = Group()
+            group = Group(heard)
             try:
                 self._commit(operations, group)
             except self.engine.retryable as error:  # another dispatcher's transaction was in the way
@@ -299,8 +299,6 @@ class Database:
                 self.engine.begin()
             else:
                 self.engine.undo()
-        if not first:
-            self.engine.release()
         (group.answered if finished else group.waiting).append(operation)
 
     def _serve_waiting(self, begin: Callable[[], Transaction], group: Group) -> Counter[str]:

@@ -56,13 +56,10 @@ class Engine(Protocol):
         """Begin a transaction, connecting again if that is needed."""
 
     def savepoint(self) -> None:
-        """What follows can be undone by itself, until `release`."""
+        """What follows can be undone by itself, until the next one."""
 
     def undo(self) -> None:
         """Undo what happened since the savepoint."""
-
-    def release(self) -> None:
-        """Keep what happened since the savepoint."""
 
     def commit(self, lease_now: float, arrivals: Counter[str], older: Collection[str]) -> None:
         """Keep everything; `arrivals`: tasks that nobody here takes, told to other dispatchers.

@@ -49,7 +49,7 @@ class Ledger:
         self.settings = settings
         self.leadership = Leadership(database)
         self.registry = Registry(settings)
-        self.claims = Claims(settings, self.registry)
+        self.claims = Claims(settings)
         self.leases = Leases(settings, self.registry)
         self.limits = Limits(database)
         self.dead_letters = DeadLetters(database)

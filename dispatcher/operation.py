@@ -64,9 +64,10 @@ class Operation:
 
 
 class Group:
-    """The operations of one commit and what became of each."""
+    """The operations of one commit and what became of each. `heard`: tasks by lane that others have stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Counter[str]) -> None:
+        self._heard = heard
         self.tried: dict[Operation, None] = {}  # all of them, in order: who must hear of an abort
         self.answered: list[Operation] = []
         self.waiting: list[Operation] = []
@@ -74,8 +75,8 @@ class Group:
 
     @property
     def arrivals(self) -> Counter[str]:
-        """Tasks by lane that this transaction makes claimable."""
-        return sum((effect.arrivals for effect in self.effects), Counter[str]())
+        """Tasks by lane that are claimable now and were not before."""
+        return sum((effect.arrivals for effect in self.effects), +self._heard)
 
     @property
     def older(self) -> set[str]:

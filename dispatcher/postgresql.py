@@ -112,19 +112,17 @@ class PostgreSQL:
         begun.nextset()
         ((now,),) = begun.fetchall()
         self.clock.observe(now)
+        self._savepoint = "SAVEPOINT operation"
 
     def savepoint(self) -> None:
         """What follows can be undone by itself."""
-        self.connection.execute("SAVEPOINT operation")
+        self.connection.execute(self._savepoint, prepare=False)
+        self._savepoint = "RELEASE SAVEPOINT operation; SAVEPOINT operation"
 
     def undo(self) -> None:
         """Undo what happened since the savepoint."""
         self._floors.forget()
         self.connection.execute("ROLLBACK TO SAVEPOINT operation")
-
-    def release(self) -> None:
-        """Keep what happened since the savepoint."""
-        self.connection.execute("RELEASE SAVEPOINT operation")
 
     def commit(self, lease_now: float, arrivals: Counter[str], older: Collection[str]) -> None:
         """Keep everything; one notice at most for all that arrived."""

@@ -93,11 +93,6 @@ class Registry:
         if event is not None:
             tx.log(event, name=info.name or info.worker_id, worker_id=info.worker_id)
 
-    def claimant(self, tx: Transaction, worker: Worker) -> int | None:
-        """The worker's key if it lives: a request may have been parked for longer than its sender."""
-        row = tx.worker(worker_id=worker.info.worker_id)
-        return int(row[0]) if row is not None and row[1] == WorkerState.ALIVE else None
-
     def known(self, tx: Transaction, worker_id: str) -> tuple[Any, ...]:
         """(key, state, name, types, ordered) of a worker; raises NotFound."""
         row: tuple[Any, ...] | None = tx.worker(worker_id=worker_id)

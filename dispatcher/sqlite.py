@@ -58,18 +58,16 @@ class SQLite:
     def begin(self) -> None:
         """Begin at once as the writer."""
         self.connection.execute("BEGIN IMMEDIATE")
+        self._savepoint = "SAVEPOINT operation"
 
     def savepoint(self) -> None:
         """What follows can be undone by itself."""
-        self.connection.execute("SAVEPOINT operation")
+        self.connection.execute(self._savepoint)
+        self._savepoint = "RELEASE operation; SAVEPOINT operation"
 
     def undo(self) -> None:
         """Undo what happened since the savepoint."""
         self.connection.execute("ROLLBACK TO operation")
-
-    def release(self) -> None:
-        """Keep what happened since the savepoint."""
-        self.connection.execute("RELEASE operation")
 
     def commit(self, lease_now: float, arrivals: Counter[str], older: Collection[str]) -> None:
         """One fsync. There is nobody else to tell."""

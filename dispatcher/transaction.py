@@ -115,8 +115,7 @@ class Transaction:
         """Bring the stored counts up to date; the last step of every operation."""
         changed = [(*split(lane), status, n) for (lane, status), n in self.counts.items() if n]
         if changed:
-            queues, types, statuses, ns = (list(column) for column in zip(*changed, strict=True))
-            self.add_count(shard=self._shard, queue=queues, type=types, status=statuses, n=ns)
+            self.add_count(shard=self._shard, rows=encoded(changed))
         in_flows = sorted((flow_id, status, n) for (flow_id, status), n in self.flow_counts.items() if n)
         if in_flows:
             flow_ids, statuses, ns = (list(column) for column in zip(*in_flows, strict=True))

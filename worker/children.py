@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from socket import socket
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -88,10 +88,9 @@ class Children:
             if slot.child is None and now >= slot.start_at:
                 self._start(slot)
 
-    def attend(self, seconds: float) -> None:
-        """Wait up to `seconds` for something from a child, or the bell, and deal with it."""
-        for key, _ in self._selector.select(seconds):
-            key.data()
+    def wait(self, seconds: float) -> list[Callable[[], Any]]:
+        """Wait up to `seconds` for something from a child, or the bell; returns what deals with it."""
+        return [key.data for key, _ in self._selector.select(seconds)]
 
     def listen(self, hold_off: bool) -> None:
         """Say what to wait for: frames, unless they are to be held off, and room for ours that wait."""

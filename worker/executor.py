@@ -1,7 +1,8 @@
 """Runs what is in the hand: gives tasks to the children, times them, stops them, settles their ends.
 
-One thread does all of it (run_forever); others only read, or ring. The worker process itself never runs
-user code. Read strand.py for a line of tasks, child_process.py for a single child, child.py for its inside.
+One thread does all of it (run_forever); others only read, or ring, or give out what they have brought while
+that thread waits. The worker process itself never runs user code. Read strand.py for a line of tasks,
+child_process.py for a single child, child.py for its inside.
 """
 
 from __future__ import annotations
@@ -62,12 +63,22 @@ class Executor:
         self.tally = Tally(log, pace)
         self._draining = False
         self._killing = False
+        self._turn = threading.Lock()  # held while something is done; not while waiting
 
     # --- for other threads
 
     def ring(self) -> None:
         """Something in the hand has changed."""
         self._children.bell.ring()
+
+    def supply(self) -> None:
+        """New tasks wait in the hand: give them out, in this very thread if ours has nothing else to do now."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self._supply_all()
+            finally:
+                self._turn.release()
+        self.ring()  # to watch over them
 
     def drain(self) -> None:
         """Release what waits; ask what runs to stop at its next checkpoint."""
@@ -110,16 +121,17 @@ class Executor:
     def run_once(self) -> None:
         """One round: what children say, what time demands, what children need."""
         ended_before = self.tally.count
-        self._children.attend(self._patience())
-        if not self._draining:
-            self._children.start_missing()
-        for child, strand in self._strands():
-            self._supervise(child, strand)
-        self._supply(self._slots, waits=False)
-        if self.threads:
-            self._supply(self._slots * self.threads, waits=True)
-        self._children.listen(hold_off=self._hand.outgoing.is_flooded)
-        self.tally.report(time.monotonic())
+        signs = self._children.wait(self._patience())
+        with self._turn:
+            for deal_with_it in signs:
+                deal_with_it()
+            if not self._draining:
+                self._children.start_missing()
+            for child, strand in self._strands():
+                self._supervise(child, strand)
+            self._supply_all()
+            self._children.listen(hold_off=self._hand.outgoing.is_flooded)
+            self.tally.report(time.monotonic())
         if self.tally.count > ended_before + 1:
             self._children.bell.wait(_GATHER_SECONDS)
 
@@ -265,6 +277,11 @@ class Executor:
         return self.types.get(grant.type, _NOTHING_DECLARED)
 
     # --- supply
+
+    def _supply_all(self) -> None:
+        self._supply(self._slots, waits=False)
+        if self.threads:
+            self._supply(self._slots * self.threads, waits=True)
 
     def _supply(self, strands: int, waits: bool) -> None:
         """Give what is queued to the strands; nothing waits in this worker behind long tasks."""

@@ -183,7 +183,7 @@ class Link:
         if self._memo.types:
             answers = [answer for grant in grants if (answer := self._memo.answer(grant))]
             self._hand.end(answers)
-        self._executor.ring()
+        self._executor.supply()
 
     def _drop(self, keys: set[Key]) -> list[Key]:
         dropped = self._hand.drop(keys)

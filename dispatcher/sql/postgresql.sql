@@ -204,3 +204,9 @@ SELECT t.task_id, t.status, r.result, r.error FROM tasks t LEFT JOIN task_result
 -- name: ends_bytes
 SELECT task_id, 64 + COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(error), 0) FROM task_results
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)));
+
+-- name: add_count!
+INSERT INTO task_counts (shard, queue, type, status, n)
+SELECT :shard, value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT)
+  FROM json_array_elements(CAST(:rows AS json))
+ON CONFLICT (shard, queue, type, status) DO UPDATE SET n = task_counts.n + excluded.n;

@@ -59,11 +59,13 @@ SELECT queue || '/' || type FROM task_counts
  WHERE status = 'pending' GROUP BY queue, type HAVING SUM(n) > 0;
 
 -- name: claim_lanes
--- The same for claims; and a row NULL if queues or types are paused or limited at all.
-SELECT queue || '/' || type FROM task_counts
- WHERE status = 'pending' GROUP BY queue, type HAVING SUM(n) > 0
-UNION ALL
-SELECT NULL WHERE EXISTS (SELECT 1 FROM pauses) OR EXISTS (SELECT 1 FROM limits WHERE kind IN ('queue', 'type'));
+-- The same for the claim of a worker, as (its key, are queues or types paused or limited at all, lane or NULL).
+-- Nothing if the worker is gone: its request may have been parked for longer than it lived.
+SELECT w.worker_key, EXISTS (SELECT 1 FROM pauses) OR EXISTS (SELECT 1 FROM limits WHERE kind IN ('queue', 'type')),
+       l.lane
+  FROM workers w LEFT JOIN (SELECT queue || '/' || type AS lane FROM task_counts
+                             WHERE status = 'pending' GROUP BY queue, type HAVING SUM(n) > 0) l ON 1 = 1
+ WHERE w.worker_id = :worker_id AND w.state = 'alive';
 
 -- name: claimable
 -- The best pending tasks of a lane, in the order in which they must be claimed.
@@ -571,8 +573,10 @@ SELECT types FROM workers WHERE types IS NOT NULL OR state = 'alive';
 
 -- ---------------------------------------------------------------- counts, clock
 
--- name: add_count*!
-INSERT INTO task_counts (shard, queue, type, status, n) VALUES (:shard, :queue, :type, :status, :n)
+-- name: add_count!
+-- :rows of (queue, type, status, n), each lane and status once.
+INSERT INTO task_counts (shard, queue, type, status, n)
+SELECT :shard, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM jsonb_each(:rows) WHERE 1 = 1
 ON CONFLICT (shard, queue, type, status) DO UPDATE SET n = task_counts.n + excluded.n;
 
 -- name: add_completions!

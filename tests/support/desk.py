@@ -44,6 +44,9 @@ class IdleExecutor:
     def ring(self) -> None:
         self.rung += 1
 
+    def supply(self) -> None:
+        self.ring()
+
     def closed_strands(self, waits: bool = False) -> int:
         return self.closed_threads if waits else self.closed_slots
 
