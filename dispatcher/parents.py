@@ -6,8 +6,9 @@ thread. What exceeds the limit in all is left out and says so.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from shared.protocol import Grant
 
 Edges = Mapping[int, tuple[tuple[str, int], ...]]  # (key, parent_id) by child, in order
 _encode = msgspec.json.Encoder().encode
+_GONE = b'{"status":null,"result":null,"error":null}'  # somebody has dropped the task
 _TOO_LARGE = {
     "type": "TooLarge",
     "message": f"what the parents answered is over {PARENTS_BYTES_MAX} bytes in all; ask for it by its task's id",
@@ -27,10 +29,10 @@ _TOO_LARGE = {
 
 def above(tx: Transaction, children: Sequence[int]) -> Edges:
     """Who the parents of these tasks, or nodes, are."""
-    found: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
-    for child_id, _, key, parent_id in sorted(tx.edges_above(node_ids=encoded(children))):
-        found[child_id].append((key, parent_id))
-    return {child_id: tuple(edges) for child_id, edges in found.items()}
+    found: dict[int, tuple[tuple[str, int], ...]] = {}
+    for child_id, rows in groupby(sorted(tx.edges_above(node_ids=encoded(children))), itemgetter(0)):
+        found[child_id] = tuple((key, parent_id) for _, _, key, parent_id in rows)
+    return found
 
 
 def fitting(tx: Transaction, chosen: Sequence[int], edges: Edges, limit: int) -> int:
@@ -65,38 +67,41 @@ def _parents(edges: Edges) -> list[int]:
 
 
 class _Telling:
-    """What the tasks of one answer are told; each parent is looked up once."""
+    """What the tasks of one answer are told; each parent is looked up, and put into words, once."""
 
     def __init__(self, tx: Transaction, edges: Edges) -> None:
         self._tx = tx
         self._edges = dict(edges)
-        self._ends: dict[int, tuple[Any, ...]] = {}  # (task_id, status, result, error)
+        self._ends: dict[int, tuple[bytes, int]] = {}  # of a parent what is told, and how much it answered
         self._nodes: dict[int, tuple[Any, ...]] = {}
-        self._told: dict[tuple[tuple[str, int], ...], dict[str, Raw]] = {}  # the same to all of the same parents
+        self._told: dict[tuple[tuple[str, int], ...], Raw] = {}  # the same to all of the same parents
         self._left = 0  # bytes that the present task may still be told
         self._look_up(_parents(edges))
 
     def _look_up(self, node_ids: Iterable[int]) -> None:
         wanted = encoded([node_id for node_id in set(node_ids) if node_id > 0])
-        self._ends |= {end[0]: end for end in self._tx.ends(node_ids=wanted)}
+        for task_id, status, result, error in self._tx.ends(node_ids=wanted):
+            self._ends[task_id] = _words(status, result, error), len(result or b"") + len(error or b"")
 
-    def of(self, task_id: int) -> dict[str, Raw]:
-        """By key."""
+    def of(self, task_id: int) -> Raw:
+        """By key, as JSON."""
         edges = self._edges[task_id]
-        if edges not in self._told:
+        told = self._told.get(edges)
+        if told is None:
             self._left = PARENTS_BYTES_MAX
-            self._told[edges] = self._of(task_id)
-        return self._told[edges]
+            entries = b",".join([b"%b:%b" % (_encode(key), entry) for key, entry in self._of(task_id).items()])
+            told = self._told[edges] = Raw(b"{%b}" % entries)
+        return told
 
-    def _of(self, child_id: int) -> dict[str, Raw]:
-        told: dict[str, Raw] = {}
+    def _of(self, child_id: int) -> dict[str, bytes]:
+        told: dict[str, bytes] = {}
         for key, parent_id in self._above(child_id):
             if parent_id > 0:
-                told[key] = Raw(self._entry(parent_id))
+                told[key] = self._entry(parent_id)
             elif self._node(parent_id)[1] == "fork":  # a part has the parents of its fork
                 told |= self._of(parent_id)
             else:
-                told[key] = Raw(b"[%b]" % b",".join(self._parts(parent_id)))
+                told[key] = b"[%b]" % b",".join(self._parts(parent_id))
         return told
 
     def _above(self, child_id: int) -> tuple[tuple[str, int], ...]:
@@ -115,17 +120,16 @@ class _Telling:
         """In order; one entry without a result if the fan-out could not be made."""
         parts = [self._entry(parent_id) for _, parent_id in self._above(join_id) if parent_id > 0]
         *_, status, error = self._node(join_id)
-        return parts if parts or status == "completed" else [self._told_of(None, status, None, error)]
+        return parts if parts or status == "completed" else [_words(status, None, error)]
 
     def _entry(self, task_id: int) -> bytes:
-        return self._told_of(*self._ends.get(task_id, (task_id, None, None, None)))
-
-    def _told_of(
-        self, task_id: int | None, status: str | None, result: bytes | None, error: bytes | None
-    ) -> bytes:
-        size = len(result or b"") + len(error or b"")
+        told, size = self._ends.get(task_id, (_GONE, 0))
         if size > self._left:
-            result, error = None, _encode({**_TOO_LARGE, "task_id": task_id})
-        else:
-            self._left -= size
-        return b'{"status":%b,"result":%b,"error":%b}' % (_encode(status), result or b"null", error or b"null")
+            (status, *_) = msgspec.json.decode(told).values()
+            return _words(status, None, _encode({**_TOO_LARGE, "task_id": task_id}))
+        self._left -= size
+        return told
+
+
+def _words(status: str, result: bytes | None, error: bytes | None) -> bytes:
+    return b'{"status":"%b","result":%b,"error":%b}' % (status.encode(), result or b"null", error or b"null")

@@ -197,7 +197,7 @@ class Grant(Struct):
 
     `start_within_seconds`: what is left until its deadline; a worker that has not started it by then
     reports it failed, not retryable. `stall_seconds`: without progress for so long it hangs.
-    `parents`: how the tasks it depends on ended, by key: {"status", "result", "error"}.
+    `parents`: how the tasks it depends on ended, {"status", "result", "error"} by key; only the task reads it.
     """
 
     task_id: Natural
@@ -208,7 +208,7 @@ class Grant(Struct):
     payload: Raw = EMPTY_OBJECT
     timeout_seconds: float | None = None
     checkpoint: GrantedCheckpoint | None = None
-    parents: dict[str, Raw] = {}
+    parents: Raw = EMPTY_OBJECT
     stall_seconds: float | UnsetType = UNSET
     start_within_seconds: float | UnsetType = UNSET
 

@@ -153,7 +153,8 @@ class TaskContext:
     @cached_property
     def parents(self) -> Mapping[str, Any]:
         """How the tasks it depends on have ended, by key: {"status", "result", "error"}."""
-        return {key: _decode(parent) for key, parent in self._grant.parents.items()}
+        told: dict[str, Any] = _decode(self._grant.parents)
+        return told
 
     @property
     def stopping(self) -> bool:

@@ -715,13 +715,15 @@ SELECT e.child_id, e.position, e.key, e.parent_id
 
 -- name: ends
 -- What children see of their parents.
-SELECT t.task_id, t.status, r.result, r.error FROM tasks t LEFT JOIN task_results r ON r.task_id = t.task_id
- WHERE t.task_id IN (SELECT value FROM json_each(:node_ids));
+SELECT t.task_id, t.status, r.result, r.error
+  FROM json_each(:node_ids) i CROSS JOIN tasks t LEFT JOIN task_results r ON r.task_id = t.task_id
+ WHERE t.task_id = i.value;
 
 -- name: ends_bytes
 -- About how many bytes that is.
-SELECT task_id, 64 + COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(error), 0) FROM task_results
- WHERE task_id IN (SELECT value FROM json_each(:node_ids));
+SELECT task_id, 64 + COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(error), 0)
+  FROM json_each(:node_ids) i CROSS JOIN task_results r
+ WHERE r.task_id = i.value;
 
 -- name: parents_bytes$
 -- The same of all that a fork or a join has waited for.

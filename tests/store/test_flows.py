@@ -63,13 +63,13 @@ def test_a_child_is_told_how_its_parents_ended(tasks: Builder) -> None:
         "b": {"status": "failed", "result": None, "error": {"type": "ValueError", "message": "no luck"}},
         "a": {"status": "completed", "result": {"count": 3}, "error": None},
     }
-    assert list(child.parents) == ["b", "a"]
+    assert list(told(child)) == ["b", "a"]
 
 
 def test_a_task_without_parents_is_told_nothing(tasks: Builder) -> None:
     flow = Flow(tasks, {"key": "a"})
 
-    assert flow.start("a").parents == {}
+    assert told(flow.start("a")) == {}
 
 
 def test_a_failed_parent_cancels_all_its_descendants(tasks: Builder) -> None:

@@ -77,7 +77,7 @@ class Flow:
 
 def told(grant: Grant) -> Any:
     """What a task is told of its parents."""
-    return {key: msgspec.json.decode(entry) for key, entry in grant.parents.items()}
+    return msgspec.json.decode(grant.parents)
 
 
 def payload(grant: Grant) -> Any:
