@@ -168,9 +168,13 @@ class Database:
     def _hear(self, arrivals: Counter[str]) -> None:
         """Another dispatcher has stored work that nobody there takes: let those who wait here try."""
         with self._lock:
-            if self._parked:
+            if not self._parked or self._closed:
+                return
+            if self._writing:
                 self._heard += arrivals
-                self._work.notify()
+                return
+            self._writing = True
+        self._write([], arrivals)
 
     def _submit(self, operation: Operation, here: bool = True) -> None:
         """Have it carried out: `here`, in this very thread, if nobody writes now; else by the writer's."""
@@ -181,7 +185,8 @@ class Database:
                 raise errors.Busy
             if self._writing or self._waiting or self.engine.is_tired or not here:
                 self._waiting.append(operation)
-                self._work.notify()
+                if not self._writing:  # else it is told when that is done
+                    self._work.notify()
                 return
             self._writing = True
         self._write([operation])
