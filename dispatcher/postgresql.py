@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
@@ -35,6 +36,7 @@ READERS: Final = 4
 OLDEST: Final = 140_000  # server_version_num of the oldest supported server
 CONNECT_SECONDS: Final = 3  # a server that does not answer for so long is away
 SHARDS: Final = 64  # two dispatchers that happen to share one only wait for each other
+PLANS_SECONDS: Final = 0.25  # so often is looked whether plans are too old: a tenth of a millisecond each time
 TYPES_TOLD: Final = 100  # a notice has room for 8,000 bytes; whoever misses something looks every second
 _DIALECT: Final = (
     (r";[^;]*\bsqlite_sequence\b[^;]*;", ";"),
@@ -76,6 +78,8 @@ class PostgreSQL:
         self._notify_and_commit += "; COMMIT"
         self._synchronous_commit = "on" if durability == "full" else "off"
         self._committing = False
+        self._look_at = 0.0  # when to look next how large the table of tasks is …
+        self._planned_bytes = 0  # … and how large it was when the present plans were made
         self._closing = threading.Event()
         self._connection: psycopg.Connection[Any] | None = self._connect(writes=True)
         try:
@@ -112,7 +116,17 @@ class PostgreSQL:
         begun.nextset()
         ((now,),) = begun.fetchall()
         self.clock.observe(now)
+        if "prepare" in self.features and time.monotonic() >= self._look_at:
+            self._plan_anew()
         self._savepoint = "SAVEPOINT operation"
+
+    def _plan_anew(self) -> None:
+        """Plans that were made for a small table walk it when it is large: away with them once it has doubled."""
+        self._look_at = time.monotonic() + PLANS_SECONDS
+        size = self.statements["tasks_bytes"](self.connection)
+        if size > self._planned_bytes and size >= 2 * self._planned_bytes:
+            self._planned_bytes = size
+            self.statements["forget_plans"](self.connection)
 
     def savepoint(self) -> None:
         """What follows can be undone by itself."""

@@ -47,11 +47,14 @@ class Line:
     ) -> tuple[int, bytes]:
         """Returns status and body; raises Silence if there is none within `seconds`."""
         connection = self._connected()
+        self._connection = None  # unless all goes well: nothing may be left of an answer, after Ctrl-C either
         try:
-            return connection.call(self._request(method, path, body, headers), body or b"", seconds)
+            answer = connection.call(self._request(method, path, body, headers), body or b"", seconds)
         except (OSError, _Garbled, ValueError) as error:
             connection.close()
             raise Silence(_short(error), sent=True) from None
+        self._connection = connection
+        return answer
 
     def close(self) -> None:
         """Hang up."""

@@ -3,7 +3,8 @@
 -- single statement takes :rows, a JSON array of arrays (see transaction.rows): half the time of a
 -- statement per row, and the interpreter is free for other threads meanwhile. Times arrive as :now (wall
 -- clock) and :lease_now (lease clock). "The fence" is task_id, attempt and lease_id of the current
--- grant, together with status = 'in-progress': without it a late report would change the task.
+-- grant, together with status = 'in-progress': without it a late report would change the task. There
+-- (status || '') keeps PostgreSQL from looking for the one row among all that are in progress.
 
 -- ---------------------------------------------------------------- submit
 
@@ -236,17 +237,17 @@ SELECT task_id, attempt, lease_id, running, missing_since, lease_expires_at, pro
 -- Fenced: the lease runs on, and what its worker says of the task is noted.
 UPDATE tasks SET lease_expires_at = :lease_expires_at, running = :running, missing_since = NULL,
        progress = COALESCE(:progress, progress), message = COALESCE(:message, message)
- WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress';
 
 -- name: miss*!
 -- Fenced: the worker's list lacks this grant since now.
 UPDATE tasks SET missing_since = :lease_now
- WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress';
 
 -- name: hand_over!
 -- Fenced: a restarted worker holds what its predecessor finished.
 UPDATE tasks SET worker_key = :worker_key, missing_since = NULL, lease_expires_at = :lease_expires_at
- WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress';
 
 -- name: ended_grants
 -- Which of these grants have ended for good: :rows of (task_id, lease_id).
@@ -288,7 +289,7 @@ RETURNING lost_seconds;
 -- Fenced, and only a greater seq: the task's memory moves on, and its crashes are forgiven.
 UPDATE tasks SET checkpoint_seq = :seq, saved_seconds = :elapsed_seconds, crashes = 0,
        progress = COALESCE(:progress, progress)
- WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress'
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
    AND (checkpoint_seq IS NULL OR checkpoint_seq < :seq)
 RETURNING task_id;
 
@@ -330,7 +331,7 @@ SELECT task_id, attempt, lease_id, queue || '/' || type, worker_key, started_at,
        max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds, limit_key,
        flow_id, kin
   FROM tasks
- WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress';
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress';
 
 -- name: end_attempt^
 -- Fenced: fail, crash, release, reclaim and cancel differ only in what they leave behind.
@@ -338,7 +339,7 @@ UPDATE tasks SET status = :status, run_at = :run_at, finished_at = :finished_at,
        crashes = :crashes, releases = :releases, alone = :alone, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0, elapsed_seconds = saved_seconds,
        progress = (SELECT c.progress FROM checkpoints c WHERE c.task_id = tasks.task_id)
- WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND status = 'in-progress'
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
 RETURNING task_id;
 
 -- name: record_attempt!

@@ -95,7 +95,7 @@ def test_after_the_server_hung_up_the_next_call_connects_again(goodbye: bytes) -
     last = WHOLE.replace(b"\r\n\r\n", b"\r\n" + goodbye + b"\r\n")
     with line_to([last], [WHOLE]) as line:
         first = call(line)
-        wait_until(lambda: line._connection is None or line._connection.is_stale, "the server to hang up")
+        wait_until(lambda: line._connection and line._connection.is_stale, "the server to hang up")
         second = call(line)
 
     assert (first, second) == ((201, b"ok"), (201, b"ok"))
