@@ -7,6 +7,7 @@ Every figure comes from real processes through HTTP, with every commit on disk (
 from __future__ import annotations
 
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from shared.settings import ROOT
 
 DRAINED = 50_000
 PRIMES_LIMIT = 10**9
+PRIMES_ROUNDS = 3
 IDLE_SECONDS = 10.0
 
 
@@ -108,18 +110,23 @@ def stop() -> Iterator[Figure]:
 
 def primes() -> Iterator[Figure]:
     """The bare sieve, and what it costs as a task with checkpoints every second."""
-    bare, seconds, peak = _bare_sieve()
-    yield Figure("sieve below 10^9, bare", seconds, "s", "≤ 1.5")
-    yield Figure("peak memory of that", peak / 1e6, "MB", "≤ 150")
+    bare: list[float] = []
+    as_task: list[float] = []
     with fresh_cluster() as baton:
         baton.start_worker("worker-1")
         pids = machine.tree(baton.workers["worker-1"].pid)
         child = [p for p in pids if "worker.child" in _command(p)]
         _prime_task(baton, 10**6)  # numpy is loaded
-        before = machine.cpu_seconds(child)
-        _prime_task(baton, PRIMES_LIMIT * 10)
-        as_task = machine.cpu_seconds(child) - before
-    yield Figure("CPU as a task against the bare function, 10^10", (as_task / bare - 1) * 100, "%", "≤ 3")
+        for _ in range(PRIMES_ROUNDS):  # in turn, so that both meet the same machine
+            cpu, seconds, peak = _bare_sieve()
+            bare.append(cpu)
+            before = machine.cpu_seconds(child)
+            _prime_task(baton, PRIMES_LIMIT * 10)
+            as_task.append(machine.cpu_seconds(child) - before)
+    yield Figure("sieve below 10^9, bare", seconds, "s", "≤ 1.5")
+    yield Figure("peak memory of that", peak / 1e6, "MB", "≤ 150")
+    more = statistics.median(task / alone - 1 for task, alone in zip(as_task, bare, strict=True))
+    yield Figure("CPU as a task against the bare function, 10^10", more * 100, "%", "≤ 2")
 
 
 def idle() -> Iterator[Figure]:

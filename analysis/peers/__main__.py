@@ -57,6 +57,9 @@ def _measure(comparison: Comparison, console: Console) -> None:
         round_began = time.monotonic()
         with console.status(f"round {number} of {ROUNDS}: Baton"), _folder() as folder:
             comparison.baton.append(drain.baton(Path(folder)).rate)
+        if comparison.on_postgresql():
+            with console.status(f"round {number} of {ROUNDS}: Baton on PostgreSQL"), _folder() as folder:
+                comparison.baton_on_postgresql.append(drain.baton_on_postgresql(Path(folder), console.print).rate)
         for peer in comparison.measurable():
             with console.status(f"round {number} of {ROUNDS}: {peer.name}"), _folder() as folder:
                 _measure_peer(comparison, peer, Path(folder), console)

@@ -40,10 +40,12 @@ class Drain(NamedTuple):
         return self.runs / (self.last - self.first)
 
 
-def baton(folder: Path) -> Drain:
-    """Baton with two workers, every commit on disk."""
+def baton(folder: Path, url: str | None = None) -> Drain:
+    """Baton with two workers, every commit on disk; on the database at `url`, else on SQLite."""
     stamps = _made(folder / "stamps")
     settings = {"TASK_MODULES": "analysis/peers/stamp_task.py", "PEER_STAMPS": str(stamps), "DURABILITY": "full"}
+    if url is not None:
+        settings["DATABASE_URL"] = url
     with fresh_cluster(**settings) as cluster:
         cluster.client.submit_many([Submission("peer_stamp")] * BATON_TASKS)
         for name in ("worker-1", "worker-2"):
@@ -51,6 +53,12 @@ def baton(folder: Path) -> Drain:
         cluster.wait(lambda: count(stamps) >= BATON_TASKS, "the queue to drain", DRAIN_SECONDS)
         cluster.wait(lambda: cluster.client.stats()["tasks"]["completed"] == BATON_TASKS, "the last results")
         return read(stamps)._replace(last=time.time())
+
+
+def baton_on_postgresql(folder: Path, tell: Tell) -> Drain:
+    """The same on a fresh server of PostgreSQL, with the settings that peers have it with."""
+    with servers.server("postgresql", _made(folder / "server"), tell) as url:
+        return baton(folder, url)
 
 
 def of_peer(peer: Peer, folder: Path, tell: Tell) -> Drain:

@@ -19,6 +19,11 @@ from analysis.peers.peer import Peer
 from analysis.results import FOLDER
 
 HEAD = ("queue", "drained/s", "Baton is", "durable", "result kept", "settings")
+ON_POSTGRESQL = (
+    "yes: PostgreSQL, fsync at every commit; leased until its result is stored",
+    "yes",
+    "2 workers, defaults",
+)
 BATON = ("yes: SQLite, fsync at every commit; leased until its result is stored", "yes", "2 workers, defaults")
 
 
@@ -39,6 +44,7 @@ class Comparison:
     def __init__(self, peers: list[Peer]) -> None:
         self.peers = peers
         self.baton: list[float] = []
+        self.baton_on_postgresql: list[float] = []
         self.rates: dict[str, list[float]] = {peer.name: [] for peer in peers}
         self.reasons: dict[str, str] = {}
         self.load_before = os.getloadavg()[0]
@@ -47,15 +53,21 @@ class Comparison:
         """Those that have not failed so far."""
         return [peer for peer in self.peers if peer.name not in self.reasons]
 
+    def on_postgresql(self) -> list[Peer]:
+        """Those of them that use PostgreSQL, where Baton is measured too."""
+        return [peer for peer in self.measurable() if peer.server == "postgresql"]
+
     def ratio(self, peer: Peer) -> float:
         """How many times as fast as this peer Baton was."""
-        return median(ours / theirs for ours, theirs in zip(self.baton, self.rates[peer.name], strict=False))
+        return _ratio(self.baton, self.rates[peer.name])
 
     def rows(self) -> list[Row]:
         """Baton, then the measured peers, the fastest first, then those that are only named."""
         measured = [peer for peer in self.peers if self.rates[peer.name]]
         measured.sort(key=lambda peer: -median(self.rates[peer.name]))
         rows = [Row("Baton", f"{median(self.baton):,.0f}", "", *BATON)]
+        if self.baton_on_postgresql:
+            rows.append(Row("Baton on PostgreSQL", f"{median(self.baton_on_postgresql):,.0f}", "", *ON_POSTGRESQL))
         for peer in measured:
             figures = (f"{median(self.rates[peer.name]):,.0f}", f"{self.ratio(peer):,.1f} ×")
             rows.append(Row(_titled(peer), *figures, peer.durability, peer.keeps_result, peer.settings))
@@ -79,6 +91,10 @@ class Comparison:
             f"On {facts['cores']} × {facts['processor']}, {facts['system']}, Python {facts['python']}; "
             "everything, servers included, shares them.",
         ]
+        for peer in self.on_postgresql():
+            if self.baton_on_postgresql and self.rates[peer.name]:
+                ratio = _ratio(self.baton_on_postgresql, self.rates[peer.name])
+                notes.append(f"Where both use PostgreSQL, Baton is {ratio:,.1f} × as fast as {peer.package}.")
         if self.load_before > 0.5:
             notes.append(
                 f"The machine was busy before the start (load {self.load_before:.1f}): a trial, not a result."
@@ -132,9 +148,18 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
         }
         for peer in comparison.peers
     ]
-    baton = {"tasks": drain.BATON_TASKS, "tasks_per_second": comparison.baton, "durability": BATON[0]}
+    baton = {
+        "tasks": drain.BATON_TASKS,
+        "tasks_per_second": comparison.baton,
+        "tasks_per_second_on_postgresql": comparison.baton_on_postgresql,
+        "durability": BATON[0],
+    }
     load = {"load_before": comparison.load_before}
     return {"machine": {**machine.describe(), **load}, "baton": baton, "peers": peers}
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return median(our / their for our, their in zip(ours, theirs, strict=False))
 
 
 def _titled(peer: Peer) -> str:
