@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from dispatcher.leadership import TERM_SECONDS, NotLeading
+from dispatcher.ledger import Ledger
 from dispatcher.transaction import Transaction
 from shared.lifecycle import ENDED
 from shared.operating import LimitSetting
 from tests.support.builder import Builder
+from tests.support.clockwork import MINUTE, Clockwork
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
 from tests.support.messages import completed, holding
@@ -291,3 +294,30 @@ def test_two_monitors_reclaim_once(pair: tuple[Builder, Builder]) -> None:
 
     assert first.outcomes(grant.task_id) == ["reclaimed"]
     assert second.status(grant.task_id) == "pending"
+
+
+@pytest.mark.parametrize("guard", ["the lead", "the slot's row"])
+def test_two_monitors_fire_each_slot_once(pair: tuple[Builder, Builder], clock: FakeClock, guard: str) -> None:
+    clockwork = Clockwork(pair[0], missed="all")
+    ledgers = [tasks.dispatcher.ledger for tasks in pair]
+    if guard != "the lead":  # both monitors believe that they lead: what is left is the slot's own row
+        for ledger in ledgers:
+            ledger.schedules._lead = ledger._write
+
+    def fire(ledger: Ledger) -> None:
+        with contextlib.suppress(NotLeading):
+            ledger.schedules.fire()
+
+    leader, other = ledgers
+    for number in range(20):
+        clock.advance(MINUTE)
+        if number % 5 == 4:
+            leader.leadership.give_up()
+            leader, other = other, leader
+            wait_until(leader.leadership.holds, "the other to lead", 2.0)
+        calls = [Call(fire, ledger) for ledger in ledgers]
+        for call in calls:
+            call.result()
+
+    assert clockwork.outcomes() == ["fired"] * 20
+    assert clockwork.ticks() == 20

@@ -246,3 +246,30 @@ def test_a_dispatcher_cut_off_from_its_database_recovers_without_a_restart(
         assert task["attempt"] == 1
         assert worker.poll() is None
         assert baton.dispatcher.pid == pid
+
+
+# --- schedules
+
+
+def test_each_slot_fires_once_while_those_who_fire_are_killed(tmp_path: Path, server: PostgresServer) -> None:
+    with pool(tmp_path, server.url, 2) as dispatchers, psycopg.connect(server.url, autocommit=True) as looking:
+
+        def fired() -> list[float]:
+            return [at for (at,) in looking.execute("SELECT slot_at FROM schedule_slots ORDER BY slot_at")]
+
+        every_second = {"name": "s", "every_seconds": 1, "missed": "all", "task": {"type": "tick"}}
+        dispatchers.client.add_schedule(every_second)
+        for number in range(6):
+            before = len(fired())
+            dispatchers.kill(number % 2)
+            wait_until(lambda seen=before: len(fired()) > seen, "another slot to fire", 20)
+        dispatchers.client.pause_schedule("s")
+        slots = fired()
+        outcomes = looking.execute("SELECT DISTINCT outcome FROM schedule_slots").fetchall()
+        tasks = looking.execute(
+            "SELECT COUNT(*), COUNT(DISTINCT task_id) FROM tasks WHERE type = 'tick'"
+        ).fetchone()
+
+    assert outcomes == [("fired",)]
+    assert tasks == (len(slots), len(slots))
+    assert [round(later - earlier, 3) for earlier, later in itertools.pairwise(slots)] == [1.0] * (len(slots) - 1)
