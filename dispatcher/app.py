@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Flask, Request, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
@@ -12,6 +14,7 @@ from dispatcher.ledger import Ledger
 from dispatcher.monitor import Monitor
 from dispatcher.records import Records
 from dispatcher.routes import flows, history, leases, limits, schedules, system, tasks, workers
+from dispatcher.shortcut import Shortcut
 from shared import errors
 from shared.log import Log
 from shared.protocol import REQUEST_BYTES_MAX
@@ -49,6 +52,8 @@ def create_app(ledger: Ledger, records: Records, monitor: Monitor, log: Log) -> 
         return wire.refusal(errors.Internal())
 
     app.register_error_handler(Exception, unexpected)
+    calls = {"/tasks": partial(tasks.submit, ledger), "/exchange": partial(leases.carry_out, ledger)}
+    app.wsgi_app = Shortcut(app.wsgi_app, calls, unexpected)  # type: ignore[method-assign]
     return app
 
 

@@ -31,9 +31,7 @@ def body(optional: bool = False) -> bytes:
     if length.isdecimal():
         if int(length) > REQUEST_BYTES_MAX:
             raise errors.TooLarge(f"a request may have {REQUEST_BYTES_MAX} bytes; send less at a time")
-        data: bytes = environ["wsgi.input"].read(int(length))
-        if len(data) < int(length):
-            raise errors.Malformed(f"the body was cut short: {len(data)} of {length} bytes came")
+        data = read(environ, int(length))
     else:
         data = request.get_data(cache=False)
     if not data and optional:
@@ -43,6 +41,14 @@ def body(optional: bool = False) -> bytes:
             f"the body is sent as {request.mimetype or 'nothing'}, not as JSON; "
             "add the header 'Content-Type: application/json'"
         )
+    return data
+
+
+def read(environ: Mapping[str, Any], length: int) -> bytes:
+    """A request's body of known length; Malformed if less came."""
+    data: bytes = environ["wsgi.input"].read(length)
+    if len(data) < length:
+        raise errors.Malformed(f"the body was cut short: {len(data)} of {length} bytes came")
     return data
 
 
@@ -94,7 +100,12 @@ def query(kind: type[M]) -> M:
 
 def answer(value: Any, status: int = 200) -> Response:
     """A value as the JSON answer."""
-    return Response(_encode(value) + b"\n", status, content_type="application/json")
+    return sent(Answer(status, text(value)))
+
+
+def text(value: Any) -> bytes:
+    """A value as it goes out."""
+    return _encode(value) + b"\n"
 
 
 def refusal(error: errors.BatonError) -> Response:
@@ -113,7 +124,7 @@ def flow(data: bytes) -> tuple[FlowSubmission, Mapping[str, str]]:
 
 
 def sent(answer: Answer) -> Response:
-    """An answer that was kept for a request that may come again; a repeat says so."""
+    """An answer; one that was kept for a request that came again says so."""
     response = Response(answer.body, answer.status, content_type="application/json")
     if answer.replayed:
         response.headers["Idempotent-Replay"] = "true"

@@ -8,6 +8,7 @@ import msgspec
 from flask import Blueprint, Response
 
 from dispatcher import wire
+from dispatcher.idempotency import Answer
 from dispatcher.ledger import Ledger
 from shared import errors
 from shared.protocol import (
@@ -59,7 +60,7 @@ def blueprint(ledger: Ledger) -> Blueprint:
     @routes.post("/exchange")
     def exchange() -> Response:
         wire.query(Nothing)
-        return _carry_out(ledger, _exchange, wire.body())
+        return wire.sent(carry_out(ledger, wire.body()))
 
     @routes.post("/get-task")
     def get_task() -> Response:
@@ -106,13 +107,14 @@ def _raise_if_alone(answer: ExchangeAnswer, result: Result) -> None:
         raise errors.from_body(422, {"error": refused})
 
 
-def _carry_out(ledger: Ledger, decoder: msgspec.json.Decoder[Exchange], data: bytes) -> Response:
+def carry_out(ledger: Ledger, data: bytes) -> Answer:
+    """What the body of POST /exchange says."""
+    refused: list[Refusal] = []
     try:
-        message = wire.decode(data, decoder)
+        message = wire.decode(data, _exchange)
     except errors.Invalid as error:
         message, refused = _without_bad_items(data, error)
-        return wire.answer(ledger.exchange(message, refused))
-    return wire.answer(ledger.exchange(message))
+    return Answer(200, wire.text(ledger.exchange(message, refused)))
 
 
 def _without_bad_items(data: bytes, error: errors.Invalid) -> tuple[Exchange, list[Refusal]]:

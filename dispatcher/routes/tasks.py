@@ -35,15 +35,12 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     def submit_task() -> Response:
         wire.query(Nothing)
         data = ledger.profiles.fill(wire.body())
-        return _submit(ledger, data, [wire.decode(data, _submission)])
+        return _submit_one(ledger, data, wire.decode(data, _submission))
 
     @routes.post("/tasks")
     def submit_tasks() -> Response:
         wire.query(Nothing)
-        data = ledger.profiles.fill(wire.body())
-        if data.startswith(b'{"tasks"') or "tasks" in wire.decode(data, _fields):
-            return _submit(ledger, data, wire.decode(data, _batch).tasks, batch=True)
-        return _submit(ledger, data, [wire.decode(data, _submission)])
+        return wire.sent(submit(ledger, wire.body(), request.headers.get("Idempotency-Key")))
 
     @routes.post("/tasks/schedule")
     def schedule_task() -> Response:
@@ -53,7 +50,7 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
         submission = Submission(
             later.type, later.payload, delay_seconds=later.delay_seconds, max_retries=later.retries
         )
-        return _submit(ledger, data, [submission])
+        return _submit_one(ledger, data, submission)
 
     @routes.post("/tasks/revive")
     def revive_many() -> Response:
@@ -116,13 +113,27 @@ def _add_looking(routes: Blueprint, records: Records) -> None:
         return Response(records.output(task_id), mimetype="application/x-ndjson")
 
 
-def _submit(ledger: Ledger, data: bytes, submissions: Sequence[Submission], batch: bool = False) -> Response:
-    """Store them and answer; a request that came before with the same Idempotency-Key is answered as then."""
+def submit(ledger: Ledger, data: bytes, key: str | None = None) -> Answer:
+    """Store what the body of POST /tasks holds: one task, or a batch of them."""
+    data = ledger.profiles.fill(data)
+    if data.startswith(b'{"tasks"') or "tasks" in wire.decode(data, _fields):
+        return _submit(ledger, data, wire.decode(data, _batch).tasks, batch=True, key=key)
+    return _submit(ledger, data, [wire.decode(data, _submission)], batch=False, key=key)
+
+
+def _submit_one(ledger: Ledger, data: bytes, submission: Submission) -> Response:
     key = request.headers.get("Idempotency-Key")
+    return wire.sent(_submit(ledger, data, [submission], batch=False, key=key))
+
+
+def _submit(
+    ledger: Ledger, data: bytes, submissions: Sequence[Submission], *, batch: bool, key: str | None
+) -> Answer:
+    """Store them and answer; a request that came before with the same Idempotency-Key is answered as then."""
     if key is None:
-        return wire.sent(_answer(ledger.submit(submissions, batch=batch), batch))
+        return _answer(ledger.submit(submissions, batch=batch), batch)
     once = idempotency.repeatable(key, data)
-    return wire.sent(ledger.submit_once(once, submissions, batch, lambda submitted: _answer(submitted, batch)))
+    return ledger.submit_once(once, submissions, batch, lambda submitted: _answer(submitted, batch))
 
 
 def _answer(submitted: Submitted, batch: bool) -> Answer:
@@ -132,4 +143,4 @@ def _answer(submitted: Submitted, batch: bool) -> Answer:
         body["existing"] = True
     if warning is not None:
         body["warning"] = warning
-    return Answer(200 if existing and not batch else 201, msgspec.json.encode(body) + b"\n")
+    return Answer(200 if existing and not batch else 201, wire.text(body))
