@@ -7,8 +7,6 @@ thread. What exceeds the limit in all is left out and says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -29,10 +27,13 @@ _TOO_LARGE = {
 
 def above(tx: Transaction, children: Sequence[int]) -> Edges:
     """Who the parents of these tasks, or nodes, are."""
-    found: dict[int, tuple[tuple[str, int], ...]] = {}
-    for child_id, rows in groupby(sorted(tx.edges_above(node_ids=encoded(children))), itemgetter(0)):
-        found[child_id] = tuple((key, parent_id) for _, _, key, parent_id in rows)
-    return found
+    found: dict[int, list[tuple[str, int]]] = {}
+    for child_id, _, key, parent_id in sorted(tx.edges_above(node_ids=encoded(children))):
+        if child_id in found:
+            found[child_id].append((key, parent_id))
+        else:
+            found[child_id] = [(key, parent_id)]
+    return {child_id: tuple(edges) for child_id, edges in found.items()}
 
 
 def fitting(tx: Transaction, chosen: Sequence[int], edges: Edges, limit: int) -> int:
