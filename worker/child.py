@@ -44,12 +44,11 @@ from worker.output import Printer, Router
 class StrandRunner:
     """Runs a strand's tasks until the worker closes the channel."""
 
-    def __init__(self, fds: str, options: Options, is_main: bool) -> None:
+    def __init__(self, fds: str, options: Options) -> None:
         end, board, pipe = map(int, fds.split(":"))
         self._channel = Channel(socket.socket(fileno=end))
         self._board = Board(board)
         self._interval_seconds = options.checkpoint_interval_seconds
-        self._is_main = is_main
         self.printer: Final = Printer(pipe, lambda: self._serial)
         self._work: Final = msgspec.json.Decoder(Work)
         self._serial = 0
@@ -115,8 +114,8 @@ class StrandRunner:
             self._inside = False
         if self._interrupt:  # swallowed by a bare `except` of the task
             raise Interrupted
-        if not self._is_main and self._board.stop_reason(self._serial) in OVERRUN:
-            raise Interrupted  # no signal reaches a thread: it noticed, and returned
+        if self._board.stop_reason(self._serial) in OVERRUN:
+            raise Interrupted  # it noticed and returned, before the signal came or on a thread, where none comes
         return encode_body(value, "the result")
 
     def _save(self, checkpoint: Checkpoint) -> None:
@@ -160,8 +159,8 @@ def main() -> None:
     sys.path.append(os.getcwd())  # for TASK_MODULES; behind everything else, so it shadows nothing
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     main_fds, *other_fds = sys.argv[1].split(",")
-    first = StrandRunner(main_fds, options, is_main=True)
-    others = [StrandRunner(fds, options, is_main=False) for fds in other_fds]
+    first = StrandRunner(main_fds, options)
+    others = [StrandRunner(fds, options) for fds in other_fds]
     signal.signal(signal.SIGTERM, first.on_signal)
     router = Router(first.printer)
     sys.stdout = sys.stderr = router if others else first.printer

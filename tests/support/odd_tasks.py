@@ -144,6 +144,14 @@ def say_and_wait(ctx: TaskContext, words: str) -> None:
         time.sleep(0.01)
 
 
+@task("odd.notice")
+def notice_first(ctx: TaskContext) -> None:
+    """Sees that it shall stop, and returns, before any signal reaches it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    while not ctx.stopping:
+        time.sleep(0.01)
+
+
 @task("odd.live")
 def show_signs(ctx: TaskContext, how: str, seconds: float) -> str:
     """Shows signs of life of one kind for some time."""

@@ -37,6 +37,15 @@ def test_a_task_that_shows_nothing_for_too_long_is_stopped_as_hung(bench: Bench)
     assert bench.pids() == [pid]
 
 
+@pytest.mark.parametrize(("limit", "kind"), [("stall_seconds", "Stalled"), ("timeout_seconds", "TimeLimit")])
+def test_a_task_that_returns_because_it_ran_out_of_time_has_not_completed(
+    bench: Bench, limit: str, kind: str
+) -> None:
+    result = bench.result_of(bench.hold(grant("odd.notice", **{limit: 0.2})))
+
+    assert (result.outcome, error_of(result)["type"]) == ("failed", kind)
+
+
 @pytest.mark.parametrize("how", ["progress", "checkpoint", "line"])
 def test_any_sign_of_life_keeps_a_task_from_being_taken_for_hung(bench: Bench, how: str) -> None:
     payload = msgspec.json.encode({"how": how, "seconds": 1.5})
