@@ -27,7 +27,7 @@ class _Floor(NamedTuple):
 
 
 class Floors:
-    """The statement `claimable`, wiser. Used by the writer's thread, but for `forget`."""
+    """The statement `claimable`, wiser. Used by who writes, but for `forget`."""
 
     def __init__(self, whole: Run, after: Run) -> None:
         self._whole = whole
