@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from shared import errors
+from shared.protocol import Grant, Result
 from tests.support import messages
 from tests.support.builder import Builder
 from tests.support.flows import told
@@ -81,3 +84,19 @@ def test_a_parent_outlives_its_retention_for_the_sake_of_its_child(tasks: Builde
     tasks.report(messages.completed(grant), worker="w2")
     tasks.advance(40 * 86400)
     assert tasks.dispatcher.ledger.prune() == 2
+
+
+@pytest.mark.parametrize(("report", "status"), [(messages.completed, "pending"), (messages.failed, "cancelled")])
+def test_a_child_revived_in_spite_of_a_lost_parent_waits_for_the_others_only(
+    tasks: Builder, report: Callable[[Grant], Result], status: str
+) -> None:
+    running, lost = tasks.start(max_retries=0), tasks.submit()
+    tasks.cancel(lost)
+    child = tasks.submit(depends_on=[running.task_id, lost])
+    before = tasks.status(child)
+
+    tasks.revive(child)
+    revived = tasks.status(child)
+    tasks.report(report(running))
+
+    assert (before, revived, tasks.status(child)) == ("cancelled", "blocked", status)

@@ -113,11 +113,11 @@ RULES: Final[dict[str, str]] = {
         SELECT c.task_id, p.task_id, p.status FROM tasks c JOIN edges e ON e.child_id = c.task_id
           JOIN tasks p ON p.task_id = e.parent_id
          WHERE c.attempt > 0 AND p.finished_at IS NULL AND p.revived_attempt IS NULL""",
-    "a parent that did not complete leaves no child blocked that needs it": f"""
+    "a parent that did not complete leaves no child blocked that needs it, unless that was revived since": f"""
         SELECT n.node_id, e.parent_id FROM nodes n JOIN edges e ON e.child_id = n.node_id
-          JOIN ({_NODES}) p ON p.node_id = e.parent_id
+          JOIN ({_NODES}) p ON p.node_id = e.parent_id LEFT JOIN tasks t ON t.task_id = n.node_id
          WHERE n.waiting > 0 AND n.kind <> 'join' AND n.run_if = 'all_completed'
-           AND p.status IN ('failed', 'cancelled')""",
+           AND p.status IN ('failed', 'cancelled') AND t.revived_attempt IS NULL""",
     "kin says who has parents and children": """
         SELECT t.task_id, t.kin FROM tasks t
          WHERE (COALESCE(t.kin, 0) NOT IN (1, 3) AND t.task_id IN (SELECT child_id FROM edges))

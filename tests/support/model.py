@@ -140,7 +140,8 @@ class Model:
             if ended.status not in ENDED or ended.id not in child.waits_for:
                 continue
             child.waits_for.discard(ended.id)
-            if self.spoilt(child):
+            # One that ended so before counts no more: the child has been revived since, in spite of it.
+            if child.run_if == "all_completed" and ended.status in ("failed", "cancelled"):
                 child.status, child.waits_for = "cancelled", set()
                 self.settle(child)
             elif not child.waits_for:
