@@ -165,7 +165,7 @@ def _message(error: bytes | None) -> str:
 
 
 class Reports:
-    """A message's results, checked and sorted before the writer's thread sees them."""
+    """A message's results, checked and sorted before the transaction."""
 
     def __init__(self, results: Sequence[Result]) -> None:
         self.refused: list[Refusal] = []

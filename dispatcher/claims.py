@@ -81,7 +81,7 @@ class Claims:
         return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, edges, tx.now)
 
     def grants(self, claim: Claim) -> list[Grant]:
-        """What the worker gets of a claim that is stored; made outside the writer's thread."""
+        """What the worker gets of a claim that is stored; made after the transaction."""
         lease_id, _, resume_points, _, now = claim
         seconds = self.settings.lease_seconds
         grants = []

@@ -1,7 +1,7 @@
 """What a task is told of its parents when it is granted: {"status", "result", "error"} by key.
 
-Of a fan-out a list, in the order of its items. They have ended, so it is read outside the writer's
-thread. What exceeds the limit in all is left out and says so.
+Of a fan-out a list, in the order of its items. They have ended, so it is read after the
+transaction. What exceeds the limit in all is left out and says so.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class _Telling:
     def __init__(self, tx: Transaction, edges: Edges) -> None:
         self._tx = tx
         self._edges = dict(edges)
-        self._ends: dict[int, tuple[bytes, int]] = {}  # of a parent what is told, and how much it answered
+        self._ends: dict[
+            int, tuple[bytes, int, str]
+        ] = {}  # of a parent: what is told, how much it answered, status
         self._nodes: dict[int, tuple[Any, ...]] = {}
         self._told: dict[tuple[tuple[str, int], ...], Raw] = {}  # the same to all of the same parents
         self._left = 0  # bytes that the present task may still be told
@@ -82,7 +84,8 @@ class _Telling:
     def _look_up(self, node_ids: Iterable[int]) -> None:
         wanted = encoded([node_id for node_id in set(node_ids) if node_id > 0])
         for task_id, status, result, error in self._tx.ends(node_ids=wanted):
-            self._ends[task_id] = _words(status, result, error), len(result or b"") + len(error or b"")
+            size = len(result or b"") + len(error or b"")
+            self._ends[task_id] = _words(status, result, error), size, status
 
     def of(self, task_id: int) -> Raw:
         """By key, as JSON."""
@@ -124,9 +127,8 @@ class _Telling:
         return parts if parts or status == "completed" else [_words(status, None, error)]
 
     def _entry(self, task_id: int) -> bytes:
-        told, size = self._ends.get(task_id, (_GONE, 0))
+        told, size, status = self._ends.get(task_id, (_GONE, 0, ""))
         if size > self._left:
-            (status, *_) = msgspec.json.decode(told).values()
             return _words(status, None, _encode({**_TOO_LARGE, "task_id": task_id}))
         self._left -= size
         return told

@@ -74,8 +74,9 @@ class PostgreSQL:
         self.clock = ServerClock(grace_seconds)
         self.shard = secrets.randbelow(SHARDS)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._server_time, self._notify_and_commit = texts("server_time", "notify")
-        self._notify_and_commit += "; COMMIT"
+        own = statements.texts("postgresql.sql")
+        self._server_time = _text(own["server_time"][1])
+        self._notify_and_commit = _text(own["notify"][1]) + "; COMMIT"
         self._synchronous_commit = "on" if durability == "full" else "off"
         self._committing = False
         self._look_at = 0.0  # when to look next how large the table of tasks is …
@@ -110,9 +111,8 @@ class PostgreSQL:
         """Begin a transaction and read the server's clock."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect(writes=True)
-        begun = self._connection.execute(
-            "BEGIN; " + self._server_time, prepare=False
-        )  # one way there and back for both
+        # One way there and back for both.
+        begun = self._connection.execute("BEGIN; " + self._server_time, prepare=False)
         begun.nextset()
         ((now,),) = begun.fetchall()
         self.clock.observe(now)
@@ -290,12 +290,6 @@ def own_part(number: int) -> str:
 def named_statements() -> dict[str, Run]:
     """Every statement, to be run on a psycopg connection."""
     return statements.load(_runner, "postgresql.sql")
-
-
-def texts(*names: str) -> list[str]:
-    """Statements of postgresql.sql as psycopg wants them, to be sent together with others."""
-    found = statements.load(lambda kind, sql: lambda: _text(sql), "postgresql.sql")
-    return [found[name]() for name in names]
 
 
 def _text(sql: str) -> str:

@@ -2,7 +2,7 @@
 
 A request to one of them that asks for nothing unusual (a JSON body of known length, no query, no
 Idempotency-Key) goes from the server straight to the code of its route: the framework would be a
-fifth of the interpreter's work for a submission. Everything else goes to Flask.
+third of the interpreter's work for a submission. Everything else goes to Flask.
 """
 
 from __future__ import annotations

@@ -60,4 +60,4 @@ def blueprint(ledger: Ledger) -> Blueprint:
 def _answer(made: Made) -> Answer:
     flow_id, task_ids, warning = made
     body: dict[str, Any] = {"flow_id": flow_id, "task_ids": task_ids}
-    return Answer(201, msgspec.json.encode(body if warning is None else {**body, "warning": warning}) + b"\n")
+    return Answer(201, wire.text(body if warning is None else {**body, "warning": warning}))

@@ -575,7 +575,7 @@ SELECT types FROM workers WHERE types IS NOT NULL OR state = 'alive';
 -- ---------------------------------------------------------------- counts, clock
 
 -- name: add_count!
--- :rows of (queue, type, status, n), each lane and status once.
+-- :rows of (queue, type, status, n), each lane and status once. (Without WHERE, SQLite reads ON as a join's.)
 INSERT INTO task_counts (shard, queue, type, status, n)
 SELECT :shard, value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM jsonb_each(:rows) WHERE 1 = 1
 ON CONFLICT (shard, queue, type, status) DO UPDATE SET n = task_counts.n + excluded.n;

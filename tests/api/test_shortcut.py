@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from dispatcher.shortcut import Shortcut
 from shared import errors
 from tests.support.api import Api
 
@@ -52,6 +53,23 @@ def test_an_answer_is_the_same_on_both_ways(api: Api, name: str) -> None:
 
     assert told(short) == told(long)
     assert short.content_length == len(short.data)
+
+
+def test_a_usual_call_does_not_come_to_flask_and_an_unusual_one_does(api: Api) -> None:
+    came: list[str] = []
+
+    def flask(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        came.append(environ["CONTENT_TYPE"])
+        start_response("200 OK", [])
+        return []
+
+    assert isinstance(api.app.wsgi_app, Shortcut)
+    api.app.wsgi_app._app = flask
+    for content_type in ("application/json", UNUSUAL):
+        api.post("/tasks", {"type": "noop"}, content_type)
+        api.post("/exchange", {"worker": {"worker_id": "w"}}, content_type)
+
+    assert came == [UNUSUAL, UNUSUAL]
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/exchange"])

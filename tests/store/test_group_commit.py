@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import apsw
 import pytest
 
 from dispatcher import database as database_module
+from dispatcher import sqlite
 from dispatcher.database import Database
 from dispatcher.transaction import Transaction
 from shared import errors
@@ -204,6 +207,33 @@ def test_a_closed_database_says_so(dispatcher: Dispatcher) -> None:
 
     with pytest.raises(errors.DatabaseUnavailable, match="stopping"):
         dispatcher.ledger.submit([Submission("noop")])
+
+
+def test_who_meets_nobody_writes_in_its_own_thread_and_who_must_wait_does_not(tasks: Builder) -> None:
+    database = tasks.dispatcher.database
+    alone = database.write(lambda tx: threading.current_thread().name)
+    with WriterHeld(database) as held:
+        waiting = Call(database.write, lambda tx: threading.current_thread().name)
+        held.wait_for_queued(1)
+
+    assert (alone, waiting.result()) == (threading.current_thread().name, "writer")
+
+
+@ON_SQLITE
+def test_the_log_is_moved_into_the_file_though_one_caller_never_pauses(
+    tasks: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOG_PAGES", 20)
+    monkeypatch.setattr(sqlite, "LOG_PAGES_BUSY", 20)
+    engine = tasks.dispatcher.database.engine
+    assert isinstance(engine, sqlite.SQLite)
+    longest = 0
+
+    for _ in range(200):
+        tasks.submit()
+        longest = max(longest, engine._log_pages)
+
+    assert longest < 100  # it would be some 800 otherwise
 
 
 def test_many_writers_at_once_lose_nothing(tasks: Builder) -> None:
