@@ -6,13 +6,14 @@ the rest of its time is lost; a completed task's seconds, resumed ones included,
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from dispatcher import checks, kin
-from dispatcher.transaction import Transaction, grouped
+from dispatcher.transaction import Transaction, encoded, grouped
 from shared import backoff
 from shared.backoff import Backoff
 from shared.lifecycle import ENDED, Outcome, TaskStatus
@@ -191,51 +192,57 @@ class Reports:
             else:
                 seen.add((report.task_id, report.attempt))
                 self.completed.append(report)
-        self.rows = [_row(report) for report in self.completed]
-        self.encoded = _encode(self.rows).decode()
+        # Tasks of one attempt and lease end as one: (attempt, lease_id, rows, the same as statements want them).
+        alike: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
+        for report in self.completed:
+            alike[report.attempt, report.lease_id].append(_row(report))
+        self.alike = [(*grant, rows, encoded(rows)) for grant, rows in alike.items()]
 
 
 def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
-    """End tasks with their results, as one; returns the (task_id, attempt) whose grant still held."""
-    ended = tx.complete(rows=reports.encoded, now=tx.now).fetchall()
-    if not ended:
-        return set()
-    won = {row[:2] for row in ended}
-    winners, encoded = reports.rows, reports.encoded
-    if len(won) < len(winners):
-        winners = [row for row in winners if row[:2] in won]
-        encoded = _encode(winners).decode()
-    tx.record_results(rows=encoded)
-    remembered = [row[0] for row in ended if row[4] is not None]
-    if remembered:
-        tx.drop_checkpoint(task_id=remembered)
-    tx.work["useful"] += sum(row[3] or 0.0 for row in ended) + sum(row[3] for row in winners)
-    for lane, those in grouped((row[2], row[0]) for row in ended).items():
-        tx.moved(lane, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
-    keyed = [(row[0], row[2], row[5]) for row in ended if row[5] is not None]
-    if keyed:
-        tx.keep_places(TaskStatus.COMPLETED, keyed)
-    relatives = [(row[0], row[6], row[7]) for row in ended if row[6] is not None or row[7] is not None]
-    if relatives:
-        kin.ended(tx, relatives, TaskStatus.COMPLETED)
+    """End tasks with their results; returns the (task_id, attempt) whose grant still held."""
+    ended: list[tuple[Any, ...]] = []
+    won: set[tuple[int, int]] = set()
+    for attempt, lease_id, rows, text in reports.alike:
+        these = tx.complete(rows=text, attempt=attempt, lease_id=lease_id, now=tx.now).fetchall()
+        if len(these) < len(rows):
+            held = {row[0] for row in these}
+            rows = [row for row in rows if row[0] in held]
+            text = encoded(rows)
+        if rows:
+            tx.record_results(rows=text, attempt=attempt, lease_id=lease_id)
+        ended += these
+        won.update((task_id, attempt) for task_id, *_ in rows)
+        tx.work["useful"] += sum(seconds for _, seconds, *_ in rows)
+    if ended:
+        _tell(tx, ended)
     return won
 
 
-def _row(report: Result) -> tuple[Any, ...]:
-    """(task_id, attempt, lease_id, elapsed_seconds, cached, result), as the statement wants it.
+def _tell(tx: Transaction, ended: Sequence[tuple[Any, ...]]) -> None:
+    """What follows from the completion of tasks, as the statement `complete` answers them."""
+    for lane, those in grouped((row[1], row[0]) for row in ended).items():
+        tx.moved(lane, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
+    tx.work["useful"] += sum(row[2] for row in ended if row[2] is not None)
+    remembered = [row[0] for row in ended if row[3] is not None]
+    if remembered:
+        tx.drop_checkpoint(task_id=remembered)
+    keyed = [(row[0], row[1], row[4]) for row in ended if row[4] is not None]
+    if keyed:
+        tx.keep_places(TaskStatus.COMPLETED, keyed)
+    relatives = [(row[0], row[5], row[6]) for row in ended if row[5] is not None or row[6] is not None]
+    if relatives:
+        kin.ended(tx, relatives, TaskStatus.COMPLETED)
 
-    The result travels as text: JSON has no NUL and no stray surrogate, so it comes back byte for byte.
-    """
+
+Row = tuple[int, float, int, str | None]  # task_id, seconds, cached, result
+
+
+def _row(report: Result) -> Row:
+    """The result travels as text: JSON has no NUL and no stray surrogate, so it comes back byte for byte."""
     body = bytes(report.result)
     result = None if body == b"null" else body.decode()
-    return (
-        report.task_id,
-        report.attempt,
-        report.lease_id,
-        report.elapsed_seconds or 0.0,
-        int(report.cached),
-        result,
-    )
+    return report.task_id, report.elapsed_seconds or 0.0, int(report.cached), result
 
 
 def is_repeat(tx: Transaction, report: Result) -> bool:

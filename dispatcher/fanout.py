@@ -38,7 +38,7 @@ def widen(tx: Transaction, fork_id: int) -> None:
         return
     flow_id, _, _, position, *_ = tx.node(node_id=fork_id)
     relatives = storage.HAS_PARENTS | storage.HAS_CHILDREN
-    place = storage.Place(flow_id, relatives, blocked=True)  # until its fork has ended, in a moment
+    place = storage.Place(flow_id, relatives, waiting=1)  # for its fork, which ends in a moment
     tasks = [graph.single(task, payload) for payload in payloads]
     times = [Times(run_at, deadline_at)] * len(payloads)
     ids = storage.store(tx, tasks, times, [place] * len(payloads)).ids
@@ -63,12 +63,11 @@ def add_parts(
     join_id: int,
 ) -> None:
     """Store the nodes and edges of parts whose tasks are stored."""
-    waiting = int(fork_id is not None)
     tx.add_nodes(
         flow_id=flow_id,
         rows=encoded(
             [
-                (task_id, "task", part_key(task.key, index), position, "all_completed", waiting, None, 1)
+                (task_id, "task", part_key(task.key, index), position, "all_completed", 0, None, 1)
                 for index, task_id in enumerate(ids)
             ]
         ),

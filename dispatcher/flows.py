@@ -169,7 +169,10 @@ class _Storing:
                 made = [graph.single(node.task, payload) for payload in node.payloads or ()]
             relatives = HAS_CHILDREN * (node.key in self.with_children or node.task.map is not None)
             relatives |= HAS_PARENTS * bool(node.parents)
-            place = Place(self.flow_id, relatives or None, blocked=bool(node.parents))
+            waiting = (
+                len(node.parents) if node.task.map is None else int(bool(node.parents))
+            )  # a part: for its fork
+            place = Place(self.flow_id, relatives or None, waiting)
             tasks += made
             times += [when] * len(made)
             places += [place] * len(made)
@@ -196,7 +199,7 @@ class _Storing:
         for position, (node, ids) in enumerate(zip(self.nodes, self.ids, strict=True)):
             key, run_if, waiting = node.key, node.task.run_if, len(node.parents)
             if node.task.map is None:
-                rows.append((ids[0], "task", key, position, run_if, waiting, None, 1))
+                rows.append((ids[0], "task", key, position, run_if, 0, None, 1))
             else:
                 fork = int(key in self.forks)
                 if fork:
@@ -239,7 +242,7 @@ class _Storing:
             for node, ids in zip(self.nodes, self.ids, strict=True)
             if node.task.map is not None and not node.parents and not ids
         ]
-        kin.settle(self.tx, kin.unblock(self.tx, empty))
+        kin.settle(self.tx, kin.open_or_end(self.tx, empty))
 
 
 # ---------------------------------------------------------------- cancelling, reviving
@@ -249,13 +252,18 @@ def _cancel(tx: Transaction, flow_id: int) -> None:
     for _, status, counted in tx.flow_forks_and_joins(flow_id=flow_id).fetchall():
         if counted and status == TaskStatus.BLOCKED:
             tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
-    tx.sweep_flow(flow_id=flow_id)  # first, so that no end below reaches a child within the flow
+    tx.cancel_nodes(flow_id=flow_id)
     waited: list[kin.Relative] = []
     live = tx.flow_tasks(flow_id=flow_id, ended=0).fetchall()
+    live.sort(key=_is_not_blocked)  # blocked ones first, so that no end reaches a child within the flow
     for task_id, lane, status, attempt, lease_id, relatives, limit_key, _ in live:
         if not attempts.cancel(tx, task_id, status, lane, attempt, lease_id, limit_key):
             waited.append((task_id, flow_id, relatives))
     kin.ended(tx, waited, TaskStatus.CANCELLED)
+
+
+def _is_not_blocked(row: tuple[Any, ...]) -> bool:
+    return bool(row[2] != TaskStatus.BLOCKED)
 
 
 def _revive(tx: Transaction, flow_id: int) -> bool:
@@ -266,19 +274,22 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
     for _, status, counted in forks_and_joins:
         if counted:
             tx.in_flow(flow_id, TaskStatus(status), TaskStatus.BLOCKED)
-    for task_id, lane, status, _, _, _, limit_key, unique_key in tasks:
-        second_life.check_key(tx, task_id, unique_key)
-        tx.revive(task_id=task_id, now=tx.now)
-        tx.block(task_id=task_id)
-        tx.drop_result(task_id=task_id)
-        tx.moved(lane, TaskStatus(status), TaskStatus.BLOCKED, [task_id], limit_key)
-        tx.in_flow(flow_id, TaskStatus(status), TaskStatus.BLOCKED)
     if not tasks and not forks_and_joins:
         return False
-    tx.count_up(parent_id=[row[0] for row in tasks])  # for children outside of the flow
-    tx.reopen_flow(flow_id=flow_id)
-    tx.recount_flow(flow_id=flow_id)
-    kin.settle(tx, kin.unblock(tx, tx.ready_in_flow(flow_id=flow_id).fetchall()))
+    ids = [row[0] for row in tasks]
+    kin.count_up(tx, ids)  # for children outside of the flow
+    for task_id, *_, unique_key in tasks:
+        second_life.check_key(tx, task_id, unique_key)
+        tx.revive(task_id=task_id, now=tx.now)
+        tx.drop_result(task_id=task_id)
+    tx.reopen_nodes(flow_id=flow_id)
+    tx.recount_nodes(flow_id=flow_id)
+    blocked = {task_id for (task_id,) in tx.block_in_flow(flow_id=flow_id, task_ids=encoded(ids)).fetchall()}
+    for task_id, lane, status, _, _, _, limit_key, _ in tasks:
+        target = TaskStatus.BLOCKED if task_id in blocked else TaskStatus.PENDING
+        tx.moved(lane, TaskStatus(status), target, [task_id], limit_key)
+        tx.in_flow(flow_id, TaskStatus(status), target)
+    kin.settle(tx, kin.open_or_end(tx, tx.ready_nodes(flow_id=flow_id).fetchall()))
     return True
 
 

@@ -61,22 +61,39 @@ def settle(tx: Transaction, ends: Sequence[End]) -> None:
             if failed.status is not TaskStatus.COMPLETED and not failed.swept
             for end in sweep(tx, failed)
         ]
-        counted = tx.count_down(node_ids=encoded([node_id for end in ends for node_id in end.node_ids])).fetchall()
-        following += unblock(tx, [(node_id, kind) for node_id, waiting, kind in counted if waiting == 0])
+        following += _count_down(tx, [node_id for end in ends for node_id in end.node_ids])
         ends = following
 
 
-def unblock(tx: Transaction, nodes: Sequence[tuple[int, str]]) -> list[End]:
-    """Nodes (id, kind) that wait for nobody any more: tasks may run, forks open, joins end."""
-    tasks = [node_id for node_id, kind in nodes if kind == "task"]
-    rows = tx.unblock(node_ids=encoded(tasks), now=tx.now).fetchall() if tasks else []
-    alike = grouped(((lane, run_at is None, limit_key), task_id) for lane, task_id, run_at, limit_key in rows)
-    for (lane, due, limit_key), ids in alike.items():
-        status = TaskStatus.PENDING if due else TaskStatus.SCHEDULED
-        tx.moved(lane, TaskStatus.BLOCKED, status, ids, limit_key)
-    waits = [run_at for _, _, run_at, _ in rows if run_at is not None]
+def _count_down(tx: Transaction, ended: Sequence[int]) -> list[End]:
+    """Every child waits for fewer; returns the ends of forks and joins that wait for nobody any more."""
+    edges = Counter(child_id for (child_id,) in tx.children(node_ids=encoded(ended)))
+    ready: list[tuple[int, str]] = []
+    for n, children in grouped((n, child_id) for child_id, n in edges.items()).items():
+        tasks = [child_id for child_id in children if child_id > 0]
+        if tasks:
+            unblock(tx, tasks, n)
+        if len(tasks) < len(children):
+            forks_and_joins = encoded([child_id for child_id in children if child_id < 0])
+            counted = tx.count_down_nodes(node_ids=forks_and_joins, n=n).fetchall()
+            ready += [(node_id, kind) for node_id, waiting, kind in counted if waiting == 0]
+    return open_or_end(tx, ready)
+
+
+def unblock(tx: Transaction, task_ids: Sequence[int], n: int) -> None:
+    """Tasks wait for `n` parents fewer: those that wait for none may run, or wait for their time."""
+    counted = tx.count_down(node_ids=encoded(task_ids), n=n, now=tx.now).fetchall()
+    alike = grouped(((lane, status, limit_key), task_id) for lane, status, task_id, _, limit_key in counted)
+    for (lane, status, limit_key), ids in alike.items():
+        if status != TaskStatus.BLOCKED:
+            tx.moved(lane, TaskStatus.BLOCKED, TaskStatus(status), ids, limit_key)
+    waits = [run_at for _, status, _, run_at, _ in counted if status == TaskStatus.SCHEDULED]
     if waits:
         tx.due(min(waits))
+
+
+def open_or_end(tx: Transaction, nodes: Sequence[tuple[int, str]]) -> list[End]:
+    """Forks and joins (id, kind) that wait for nobody any more: forks open, joins end."""
     ends: list[End] = []
     for node_id, kind in nodes:
         if kind == "fork":
@@ -121,18 +138,16 @@ def sweep(tx: Transaction, failed: End) -> list[End]:
     doomed = [node_id for above in failed.node_ids for (node_id,) in tx.descendants(node_id=above)]
     if not doomed:
         return []
-    swept = tx.sweep(node_ids=encoded(doomed)).fetchall()
-    tasks = [node_id for node_id, kind in swept if kind == "task"]
+    forks = [node_id for (node_id,) in tx.cancel_forks(node_ids=encoded([n for n in doomed if n < 0])).fetchall()]
     how = "failed" if failed.status is TaskStatus.FAILED else "was cancelled"
     message = f"task {failed.cause}, which this one depends on, {how}"
     error = _encode({"type": "ParentFailed", "message": message, "task_id": failed.cause})
-    childless = cancel_blocked(tx, tasks, error, "ParentFailed")
-    parents = [node_id for node_id, _ in swept if node_id not in childless]
+    parents = [*forks, *cancel_blocked(tx, [n for n in doomed if n > 0], error, "ParentFailed")]
     return [End(parents, TaskStatus.CANCELLED, failed.cause, swept=True)] if parents else []
 
 
-def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes, error_type: str) -> set[int]:
-    """End blocked tasks, all with the same error; returns those of them that have no children."""
+def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes, error_type: str) -> list[int]:
+    """End blocked tasks, all with the same error; returns those of them that have children."""
     rows = tx.cancel_blocked(node_ids=encoded(task_ids), now=tx.now).fetchall() if task_ids else []
     if rows:
         ids, attempts = [row[0] for row in rows], [row[2] for row in rows]
@@ -141,15 +156,14 @@ def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes, error
         tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
     for (lane, limit_key), those in grouped(((row[1], row[5]), row[0]) for row in rows).items():
         tx.moved(lane, TaskStatus.BLOCKED, TaskStatus.CANCELLED, those, limit_key)
-    return {row[0] for row in rows if not (row[4] or 0) & HAS_CHILDREN}
+    return [row[0] for row in rows if (row[4] or 0) & HAS_CHILDREN]
 
 
 def departed(tx: Transaction, task_ids: Iterable[int], status: TaskStatus) -> None:
-    """Tasks ended without having run just now; if they were blocked, they wait for their parents no more."""
+    """Tasks ended without having run just now."""
     for task_id in task_ids:
         found = tx.relatives(task_id=task_id)
         if found is not None:
-            tx.sweep(node_ids=encoded([task_id])).fetchall()
             ended(tx, [(task_id, *found)], status)
 
 
@@ -160,13 +174,18 @@ def revived(tx: Transaction, task_id: int, before: TaskStatus) -> TaskStatus:
         return TaskStatus.PENDING
     flow_id, kin = found
     tx.in_flow(flow_id, before, TaskStatus.PENDING)
-    tx.count_up(parent_id=[task_id])
+    count_up(tx, [task_id])
     waiting = tx.live_parents(child_id=task_id) if (kin or 0) & HAS_PARENTS else 0
     if not waiting:
         return TaskStatus.PENDING
-    tx.hold_back(node_id=task_id, waiting=waiting)
-    tx.block(task_id=task_id)
+    tx.block(task_id=task_id, waiting=waiting)
     return TaskStatus.BLOCKED
+
+
+def count_up(tx: Transaction, task_ids: Sequence[int]) -> None:
+    """Tasks live again: whoever waits for them, and others, waits for one more."""
+    tx.count_up(parent_id=task_ids)
+    tx.count_up_nodes(parent_id=task_ids)
 
 
 # --- tasks outside of flows that name others by their ids
@@ -187,7 +206,7 @@ class Ties:
                 where = f"tasks[{index}].depends_on[{position}]" if batch else f"depends_on[{position}]"
                 self._find(tx, parent, where)
         self.places = [
-            Place(None, HAS_PARENTS if parents else None, self._waits(index) > 0)
+            Place(None, HAS_PARENTS if parents else None, self._waits(index))
             for index, parents in enumerate(self.parents)
         ]
 
@@ -219,7 +238,7 @@ class Ties:
         indexes = [i for i in first.values() if self.parents[i] and ids[i] not in existing]
         if not indexes:
             return
-        nodes = [(ids[i], "task", "", 0, self._run_ifs[i], self._waits(i), None, 0) for i in indexes]
+        nodes = [(ids[i], "task", "", 0, self._run_ifs[i], 0, None, 0) for i in indexes]
         tx.add_nodes(flow_id=None, rows=encoded(nodes))
         edges = [(ids[i], parent, str(parent), n) for i in indexes for n, parent in enumerate(self.parents[i])]
         tx.add_edges(rows=encoded(edges))

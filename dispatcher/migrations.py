@@ -28,6 +28,11 @@ def numbered() -> list[tuple[int, str]]:
     return [(int(file.name[:4]), file.read_text()) for file in sorted(FILES.glob("[0-9]*.sql"))]
 
 
+def own_part(engine: str, number: int) -> str:
+    """What one engine alone adds to a migration."""
+    return "".join(file.read_text() for file in (SQL / engine).glob(f"{number:04d}_*.sql"))
+
+
 def apply(schema: Schema) -> None:
     """Apply what is missing. A kill between or in migrations leaves the old schema or the new one."""
     steps = numbered()

@@ -29,7 +29,7 @@ from dispatcher import migrations, statements
 from dispatcher.clock import ServerClock
 from dispatcher.engine import CannotStart
 from dispatcher.floors import Floors
-from dispatcher.statements import PARAMETER, SQL, Kind, Run, columns_to_rows
+from dispatcher.statements import PARAMETER, Kind, Run, columns_to_rows
 from shared.errors import BatonError, DatabaseUnavailable, Unconfirmed
 
 READERS: Final = 4
@@ -270,7 +270,9 @@ class Schema:
             present = self.number()  # another dispatcher may have been faster
             for number, sql in steps:
                 if number > present:
-                    self._connection.execute(translated(sql) + own_part(number), prepare=False)
+                    self._connection.execute(
+                        translated(sql) + migrations.own_part("postgresql", number), prepare=False
+                    )
                     self._named["schema_set"](self._connection, number=number)
 
 
@@ -279,11 +281,6 @@ def translated(sql: str) -> str:
     for pattern, words in _DIALECT:
         sql = re.sub(pattern, words, sql)
     return sql
-
-
-def own_part(number: int) -> str:
-    """What PostgreSQL alone adds to a migration."""
-    return "".join(file.read_text() for file in (SQL / "postgresql").glob(f"{number:04d}_*.sql"))
 
 
 @cache

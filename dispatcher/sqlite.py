@@ -141,7 +141,8 @@ class Schema:
     def migrate(self, steps: list[tuple[int, str]]) -> None:
         """Each step in a transaction of its own."""
         for number, sql in steps:
-            self._connection.execute(f"BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {number}; COMMIT")
+            own = migrations.own_part("sqlite", number)
+            self._connection.execute(f"BEGIN IMMEDIATE; {sql}; {own}; PRAGMA user_version = {number}; COMMIT")
 
 
 @cache

@@ -19,14 +19,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Place(NamedTuple):
-    """Where a new task stands among others; `kin`: HAS_PARENTS, HAS_CHILDREN, both, or None."""
+    """Where a new task stands among others; `kin`: HAS_PARENTS, HAS_CHILDREN, both, or None.
+
+    `waiting`: for how many parents; blocked by one or more.
+    """
 
     flow_id: int | None
     kin: int | None
-    blocked: bool
+    waiting: int
 
 
-ALONE: Final = Place(None, None, blocked=False)
+ALONE: Final = Place(None, None, waiting=0)
 
 
 class Submitted(NamedTuple):
@@ -120,6 +123,7 @@ class _Kind(NamedTuple):
     queue: str
     flow_id: int | None
     kin: int | None
+    waiting: int
 
 
 def _kind(s: Submission, status: TaskStatus, run_at: float | None, place: Place) -> tuple[Any, ...]:
@@ -137,11 +141,12 @@ def _kind(s: Submission, status: TaskStatus, run_at: float | None, place: Place)
         s.queue,
         place.flow_id,
         place.kin,
+        place.waiting,
     )
 
 
 def _status(run_at: float | None, place: Place) -> TaskStatus:
-    if place.blocked:
+    if place.waiting:
         return TaskStatus.BLOCKED
     return TaskStatus.PENDING if run_at is None else TaskStatus.SCHEDULED
 

@@ -65,10 +65,11 @@ SELECT id, id FROM (SELECT nextval(pg_get_serial_sequence('tasks', 'task_id')) A
 
 -- name: submit!
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
-                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin, waiting)
 SELECT CAST(value AS BIGINT), :type, :status, :priority, :now, CAST(:run_at AS DOUBLE PRECISION),
        CAST(:max_retries AS BIGINT), CAST(:crash_limit AS BIGINT), CAST(:timeout_seconds AS DOUBLE PRECISION),
-       CAST(:backoff AS TEXT), CAST(:tags AS TEXT), :queue, CAST(:flow_id AS BIGINT), CAST(:kin AS BIGINT)
+       CAST(:backoff AS TEXT), CAST(:tags AS TEXT), :queue, CAST(:flow_id AS BIGINT), CAST(:kin AS BIGINT),
+       :waiting
   FROM json_array_elements_text(CAST(:task_ids AS json));
 
 -- name: claimable
@@ -95,33 +96,27 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
    AND (status || '') = 'pending';
 
 -- name: ended_grants
-SELECT t.task_id, t.won_lease_id, t.attempt, t.status
-  FROM json_array_elements(CAST(:rows AS json)) r
-  JOIN tasks t ON t.task_id = CAST(r.value ->> 0 AS BIGINT)
- WHERE t.won_lease_id = r.value ->> 1
+SELECT r.task_id, r.lease_id, r.attempt, 'completed'
+  FROM json_array_elements(CAST(:rows AS json)) g
+  JOIN task_results r ON r.task_id = CAST(g.value ->> 0 AS BIGINT)
+ WHERE r.lease_id = g.value ->> 1
 UNION ALL
 SELECT a.task_id, a.lease_id, a.attempt, a.outcome
-  FROM json_array_elements(CAST(:rows AS json)) r
-  JOIN attempts a ON a.task_id = CAST(r.value ->> 0 AS BIGINT)
- WHERE a.lease_id = r.value ->> 1 AND a.outcome <> 'reclaimed';
+  FROM json_array_elements(CAST(:rows AS json)) g
+  JOIN attempts a ON a.task_id = CAST(g.value ->> 0 AS BIGINT)
+ WHERE a.lease_id = g.value ->> 1 AND a.outcome <> 'reclaimed';
 
 -- name: complete
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
-       missing_since = NULL, running = 0, alone = 0, progress = 1,
-       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds,
-       won_lease_id = r.lease_id, won_seconds = r.elapsed_seconds, won_cached = r.cached
-  FROM (SELECT CAST(value ->> 0 AS BIGINT) AS task_id, CAST(value ->> 1 AS BIGINT) AS attempt,
-               value ->> 2 AS lease_id, CAST(value ->> 3 AS DOUBLE PRECISION) AS elapsed_seconds,
-               CAST(value ->> 4 AS BIGINT) AS cached
-          FROM json_array_elements(CAST(:rows AS json))) r
- WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
-   AND (tasks.status || '') = 'in-progress'
-RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
-          tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
+       missing_since = NULL, running = 0, alone = 0, progress = 1
+ WHERE task_id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM json_array_elements(CAST(:rows AS json)))
+   AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
+RETURNING task_id, queue || '/' || type, resumed_seconds, checkpoint_seq, limit_key, flow_id, kin;
 
 -- name: record_results!
-INSERT INTO task_results (task_id, attempt, result)
-SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), convert_to(value ->> 5, 'UTF8')
+INSERT INTO task_results (task_id, attempt, lease_id, seconds, cached, result)
+SELECT CAST(value ->> 0 AS BIGINT), CAST(:attempt AS BIGINT), CAST(:lease_id AS TEXT),
+       CAST(value ->> 1 AS DOUBLE PRECISION), CAST(value ->> 2 AS BIGINT), convert_to(value ->> 3, 'UTF8')
   FROM json_array_elements(CAST(:rows AS json));
 
 -- name: promote
@@ -175,32 +170,47 @@ INSERT INTO edges (child_id, parent_id, key, position)
 SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, CAST(value ->> 3 AS BIGINT)
   FROM json_array_elements(CAST(:rows AS json));
 
+-- name: children
+SELECT e.child_id
+  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.parent_id = CAST(i.value AS BIGINT);
+
 -- name: count_down
-UPDATE nodes SET waiting = nodes.waiting - r.n
-  FROM (SELECT e.child_id, COUNT(*) AS n
-          FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.parent_id = CAST(i.value AS BIGINT)
-         GROUP BY e.child_id) r
- WHERE nodes.node_id = r.child_id AND nodes.waiting > 0
-RETURNING nodes.node_id, nodes.waiting, nodes.kind;
-
--- name: unblock
-UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
-       run_at = CASE WHEN run_at > :now THEN run_at END
+UPDATE tasks SET waiting = waiting - CAST(:n AS BIGINT),
+       status = CASE WHEN waiting > :n THEN 'blocked' WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
+       run_at = CASE WHEN waiting > :n OR run_at > :now THEN run_at END
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
-   AND status = 'blocked'
-RETURNING queue || '/' || type, task_id, run_at, limit_key;
+   AND (status || '') = 'blocked'
+RETURNING queue || '/' || type, status, task_id, run_at, limit_key;
 
--- name: sweep
-UPDATE nodes SET waiting = 0, status = CASE WHEN kind = 'task' THEN NULL ELSE 'cancelled' END
+-- name: count_down_nodes
+UPDATE nodes SET waiting = waiting - CAST(:n AS BIGINT)
  WHERE node_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
    AND waiting > 0
-RETURNING node_id, kind;
+RETURNING node_id, waiting, kind;
+
+-- name: cancel_forks
+UPDATE nodes SET waiting = 0, status = 'cancelled'
+ WHERE node_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+   AND kind = 'fork' AND waiting > 0
+RETURNING node_id;
 
 -- name: cancel_blocked
-UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
+UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL, waiting = 0
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
    AND status = 'blocked'
 RETURNING task_id, queue || '/' || type, attempt, flow_id, kin, limit_key;
+
+-- name: block_in_flow
+UPDATE tasks SET status = 'blocked', waiting = live.n
+  FROM (SELECT n.node_id, COUNT(*) AS n FROM nodes n JOIN edges e ON e.child_id = n.node_id
+          LEFT JOIN tasks p ON p.task_id = e.parent_id LEFT JOIN nodes v ON v.node_id = e.parent_id AND v.kind <> 'task'
+         WHERE n.flow_id = :flow_id AND n.kind = 'task'
+           AND COALESCE(p.status, v.status) NOT IN ('completed', 'failed', 'cancelled')
+         GROUP BY n.node_id) live
+ WHERE tasks.task_id = live.node_id AND tasks.status IN ('blocked', 'pending')
+   AND (tasks.status = 'blocked'
+        OR tasks.task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json))))
+RETURNING task_id;
 
 -- name: edges_above
 SELECT e.child_id, e.position, e.key, e.parent_id

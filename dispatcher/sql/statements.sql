@@ -15,9 +15,9 @@ UPDATE sqlite_sequence SET seq = seq + :n WHERE name = 'tasks' RETURNING seq - :
 -- name: submit!
 -- New tasks that are alike, blocked, scheduled or pending. :task_ids a JSON array.
 INSERT INTO tasks (task_id, type, status, priority, created_at, run_at,
-                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin)
+                   max_retries, crash_limit, timeout_seconds, backoff, tags, queue, flow_id, kin, waiting)
 SELECT value, :type, :status, :priority, :now, :run_at,
-       :max_retries, :crash_limit, :timeout_seconds, :backoff, :tags, :queue, :flow_id, :kin
+       :max_retries, :crash_limit, :timeout_seconds, :backoff, :tags, :queue, :flow_id, :kin, :waiting
   FROM json_each(:task_ids);
 
 -- name: restrict*!
@@ -251,17 +251,19 @@ UPDATE tasks SET worker_key = :worker_key, missing_since = NULL, lease_expires_a
 
 -- name: ended_grants
 -- Which of these grants have ended for good: :rows of (task_id, lease_id).
-SELECT t.task_id, t.won_lease_id, t.attempt, t.status
-  FROM jsonb_each(:rows) r CROSS JOIN tasks t
- WHERE t.task_id = r.value ->> 0 AND t.won_lease_id = r.value ->> 1
+SELECT r.task_id, r.lease_id, r.attempt, 'completed'
+  FROM jsonb_each(:rows) g CROSS JOIN task_results r
+ WHERE r.task_id = g.value ->> 0 AND r.lease_id = g.value ->> 1
 UNION ALL
 SELECT a.task_id, a.lease_id, a.attempt, a.outcome
-  FROM jsonb_each(:rows) r CROSS JOIN attempts a
- WHERE a.task_id = r.value ->> 0 AND a.lease_id = r.value ->> 1 AND a.outcome <> 'reclaimed';
+  FROM jsonb_each(:rows) g CROSS JOIN attempts a
+ WHERE a.task_id = g.value ->> 0 AND a.lease_id = g.value ->> 1 AND a.outcome <> 'reclaimed';
 
 -- name: current_attempt$
 -- The attempt that a lease was granted for, whether it runs or has ended.
-SELECT attempt FROM tasks WHERE task_id = :task_id AND COALESCE(lease_id, won_lease_id) = :lease_id
+SELECT attempt FROM tasks WHERE task_id = :task_id AND lease_id = :lease_id
+UNION ALL
+SELECT attempt FROM task_results WHERE task_id = :task_id AND lease_id = :lease_id
 UNION ALL
 SELECT attempt FROM attempts WHERE task_id = :task_id AND lease_id = :lease_id
  ORDER BY attempt DESC LIMIT 1;
@@ -308,22 +310,17 @@ INSERT INTO task_outputs (task_id, chunk_index, body) VALUES (:task_id, :chunk_i
 -- ---------------------------------------------------------------- the end of an attempt
 
 -- name: complete
--- Fenced: tasks end with a result. :rows of (task_id, attempt, lease_id, elapsed_seconds, cached, result).
+-- Fenced: tasks of one attempt and lease end with results. :rows of (task_id, seconds, cached, result).
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
-       missing_since = NULL, running = 0, alone = 0, progress = 1,
-       elapsed_seconds = COALESCE(resumed_seconds, 0) + r.elapsed_seconds,
-       won_lease_id = r.lease_id, won_seconds = r.elapsed_seconds, won_cached = r.cached
-  FROM (SELECT value ->> 0 AS task_id, value ->> 1 AS attempt, value ->> 2 AS lease_id,
-               value ->> 3 AS elapsed_seconds, value ->> 4 AS cached FROM jsonb_each(:rows)) r
- WHERE tasks.task_id = r.task_id AND tasks.attempt = r.attempt AND tasks.lease_id = r.lease_id
-   AND tasks.status = 'in-progress'
-RETURNING tasks.task_id, tasks.attempt, tasks.queue || '/' || tasks.type, tasks.resumed_seconds,
-          tasks.checkpoint_seq, tasks.limit_key, tasks.flow_id, tasks.kin;
+       missing_since = NULL, running = 0, alone = 0, progress = 1
+ WHERE task_id IN (SELECT value ->> 0 FROM jsonb_each(:rows)) AND attempt = :attempt AND lease_id = :lease_id
+   AND status = 'in-progress'
+RETURNING task_id, queue || '/' || type, resumed_seconds, checkpoint_seq, limit_key, flow_id, kin;
 
 -- name: record_results!
 -- Results of tasks just completed; :rows as for complete, the winners only.
-INSERT INTO task_results (task_id, attempt, result)
-SELECT value ->> 0, value ->> 1, CAST(value ->> 5 AS BLOB) FROM jsonb_each(:rows);
+INSERT INTO task_results (task_id, attempt, lease_id, seconds, cached, result)
+SELECT value ->> 0, :attempt, :lease_id, value ->> 1, value ->> 2, CAST(value ->> 3 AS BLOB) FROM jsonb_each(:rows);
 
 -- name: held^
 -- Fenced: what must be known to decide how an attempt ends.
@@ -337,7 +334,7 @@ SELECT task_id, attempt, lease_id, queue || '/' || type, worker_key, started_at,
 -- Fenced: fail, crash, release, reclaim and cancel differ only in what they leave behind.
 UPDATE tasks SET status = :status, run_at = :run_at, finished_at = :finished_at, failures = :failures,
        crashes = :crashes, releases = :releases, alone = :alone, lease_id = NULL, lease_expires_at = NULL,
-       missing_since = NULL, running = 0, elapsed_seconds = saved_seconds,
+       missing_since = NULL, running = 0,
        progress = (SELECT c.progress FROM checkpoints c WHERE c.task_id = tasks.task_id)
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
 RETURNING task_id;
@@ -359,9 +356,8 @@ DELETE FROM checkpoints WHERE task_id = :task_id;
 
 -- name: attempt_end^
 -- How an attempt ended, to tell the repeat of a report from a contradiction.
-SELECT t.won_lease_id, t.status, NULL, r.result
-  FROM tasks t JOIN task_results r ON r.task_id = t.task_id
- WHERE t.task_id = :task_id AND t.attempt = :attempt AND t.status = 'completed'
+SELECT lease_id, 'completed', NULL, result FROM task_results
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id IS NOT NULL
 UNION ALL
 SELECT lease_id, outcome, error, NULL FROM attempts WHERE task_id = :task_id AND attempt = :attempt;
 
@@ -400,7 +396,7 @@ SELECT status, queue || '/' || type, attempt, lease_id, worker_key, limit_key, p
 
 -- name: cancel^
 -- A task that waits ends; one that runs is ended by end_attempt.
-UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
+UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL, waiting = 0
  WHERE task_id = :task_id AND status IN ('blocked', 'scheduled', 'pending')
 RETURNING task_id;
 
@@ -417,7 +413,7 @@ DELETE FROM task_results WHERE task_id = :task_id;
 
 -- name: restart!
 -- Forget the checkpoint of a task that begins again from scratch.
-UPDATE tasks SET checkpoint_seq = NULL, saved_seconds = NULL, elapsed_seconds = NULL, progress = NULL
+UPDATE tasks SET checkpoint_seq = NULL, saved_seconds = NULL, progress = NULL
  WHERE task_id = :task_id;
 
 -- name: drop_payload*!
@@ -644,44 +640,53 @@ UPDATE tasks SET kin = COALESCE(kin, 0) | 2 WHERE task_id = :task_id RETURNING s
 -- What is asked only when a task ends or lives again in an uncommon way.
 SELECT flow_id, kin FROM tasks WHERE task_id = :task_id AND (flow_id IS NOT NULL OR kin IS NOT NULL);
 
+-- name: children
+-- One row for each edge from one of these nodes (:node_ids a JSON array, as below) to a child.
+SELECT e.child_id FROM json_each(:node_ids) i JOIN edges e ON e.parent_id = i.value;
+
 -- name: count_down
--- Parents have ended: each child that is blocked waits for fewer. :node_ids a JSON array, as below.
-UPDATE nodes SET waiting = nodes.waiting - ended.n
-  FROM (SELECT e.child_id, COUNT(*) AS n FROM json_each(:node_ids) i JOIN edges e ON e.parent_id = i.value
-         GROUP BY e.child_id) ended
- WHERE nodes.node_id = ended.child_id AND nodes.waiting > 0
-RETURNING nodes.node_id, nodes.waiting, nodes.kind;
+-- So many parents of each task have ended. After the last of them it may run, or waits for its time.
+UPDATE tasks SET waiting = waiting - :n,
+       status = CASE WHEN waiting > :n THEN 'blocked' WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
+       run_at = CASE WHEN waiting > :n OR run_at > :now THEN run_at END
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
+RETURNING queue || '/' || type, status, task_id, run_at, limit_key;
+
+-- name: count_down_nodes
+-- The same for forks and joins; what becomes of those that wait no more is decided elsewhere.
+UPDATE nodes SET waiting = waiting - :n
+ WHERE node_id IN (SELECT value FROM json_each(:node_ids)) AND waiting > 0
+RETURNING node_id, waiting, kind;
 
 -- name: count_up*!
 -- A parent lives again: each child that is still blocked waits for one more.
+UPDATE tasks SET waiting = waiting + 1
+ WHERE status = 'blocked' AND task_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id);
+
+-- name: count_up_nodes*!
 UPDATE nodes SET waiting = waiting + 1
  WHERE waiting > 0 AND node_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id);
-
--- name: unblock
--- The last parent of each task has ended: it may run, or wait for its time.
-UPDATE tasks SET status = CASE WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
-       run_at = CASE WHEN run_at > :now THEN run_at END
- WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
-RETURNING queue || '/' || type, task_id, run_at, limit_key;
 
 -- name: descendants
 -- What must not run because a parent did not complete. A join is passed through: it ends with its parts.
 WITH RECURSIVE doomed (node_id) AS (
-    SELECT e.child_id FROM edges e JOIN nodes n ON n.node_id = e.child_id
-     WHERE e.parent_id = :node_id AND n.waiting > 0 AND (n.kind = 'join' OR n.run_if = 'all_completed')
+    SELECT e.child_id FROM edges e JOIN nodes n ON n.node_id = e.child_id LEFT JOIN tasks t ON t.task_id = e.child_id
+     WHERE e.parent_id = :node_id AND COALESCE(n.status, t.status) = 'blocked'
+       AND (n.kind = 'join' OR n.run_if = 'all_completed')
     UNION
-    SELECT e.child_id FROM doomed d JOIN edges e ON e.parent_id = d.node_id JOIN nodes n ON n.node_id = e.child_id
-     WHERE n.waiting > 0 AND (n.kind = 'join' OR n.run_if = 'all_completed'))
+    SELECT e.child_id FROM doomed d JOIN edges e ON e.parent_id = d.node_id
+      JOIN nodes n ON n.node_id = e.child_id LEFT JOIN tasks t ON t.task_id = e.child_id
+     WHERE COALESCE(n.status, t.status) = 'blocked' AND (n.kind = 'join' OR n.run_if = 'all_completed'))
 SELECT d.node_id FROM doomed d JOIN nodes n ON n.node_id = d.node_id WHERE n.kind <> 'join';
 
--- name: sweep
--- Blocked nodes wait no more: they will not run.
-UPDATE nodes SET waiting = 0, status = CASE WHEN kind = 'task' THEN NULL ELSE 'cancelled' END
- WHERE node_id IN (SELECT value FROM json_each(:node_ids)) AND waiting > 0
-RETURNING node_id, kind;
+-- name: cancel_forks
+-- Forks of fan-outs that will not run.
+UPDATE nodes SET waiting = 0, status = 'cancelled'
+ WHERE node_id IN (SELECT value FROM json_each(:node_ids)) AND kind = 'fork' AND waiting > 0
+RETURNING node_id;
 
 -- name: cancel_blocked
-UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL
+UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL, waiting = 0
  WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
 RETURNING task_id, queue || '/' || type, attempt, flow_id, kin, limit_key;
 
@@ -758,11 +763,8 @@ SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
  WHERE e.child_id = :child_id AND COALESCE(t.status, n.status) NOT IN ('completed', 'failed', 'cancelled');
 
 -- name: block!
--- A revived task has a parent that has not ended.
-UPDATE tasks SET status = 'blocked' WHERE task_id = :task_id AND status = 'pending';
-
--- name: hold_back!
-UPDATE nodes SET waiting = :waiting WHERE node_id = :node_id;
+-- A revived task has parents that have not ended: so many.
+UPDATE tasks SET status = 'blocked', waiting = :waiting WHERE task_id = :task_id AND status = 'pending';
 
 -- name: flow^
 SELECT flow_id, name, created_at FROM flows WHERE flow_id = :flow_id;
@@ -802,28 +804,38 @@ SELECT t.task_id, t.queue || '/' || t.type, t.status, t.attempt, t.lease_id, t.k
 -- name: flow_forks_and_joins
 SELECT node_id, status, counted FROM nodes WHERE flow_id = :flow_id AND kind <> 'task';
 
--- name: sweep_flow!
--- Nobody in the flow waits any more.
-UPDATE nodes SET waiting = 0, status = CASE WHEN kind <> 'task' AND status = 'blocked' THEN 'cancelled' ELSE status END
- WHERE flow_id = :flow_id;
+-- name: cancel_nodes!
+-- No fork and no join of the flow waits any more.
+UPDATE nodes SET waiting = 0, status = 'cancelled' WHERE flow_id = :flow_id AND status = 'blocked';
 
--- name: reopen_flow!
+-- name: reopen_nodes!
 -- Forks and joins of a flow that did not complete wait again.
 UPDATE nodes SET status = 'blocked', error = NULL WHERE flow_id = :flow_id AND status IN ('failed', 'cancelled');
 
--- name: recount_flow!
--- How many live parents each blocked node of the flow has.
+-- name: recount_nodes!
+-- How many live parents each fork and join of the flow has.
 UPDATE nodes SET waiting = (
         SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
           LEFT JOIN nodes p ON p.node_id = e.parent_id AND p.kind <> 'task'
          WHERE e.child_id = nodes.node_id AND COALESCE(t.status, p.status) NOT IN ('completed', 'failed', 'cancelled'))
- WHERE flow_id = :flow_id
-   AND COALESCE(status, (SELECT t.status FROM tasks t WHERE t.task_id = nodes.node_id)) = 'blocked';
+ WHERE flow_id = :flow_id AND status = 'blocked';
 
--- name: ready_in_flow
--- Blocked nodes that wait for nobody.
-SELECT n.node_id, n.kind FROM nodes n LEFT JOIN tasks t ON t.task_id = n.node_id
- WHERE n.flow_id = :flow_id AND n.waiting = 0 AND COALESCE(n.status, t.status) = 'blocked' ORDER BY n.node_id;
+-- name: block_in_flow
+-- Tasks of the flow that were revived just now (:task_ids a JSON array) wait for their live parents, if
+-- they have any; those that were blocked all the while may have more of them.
+UPDATE tasks SET status = 'blocked', waiting = live.n
+  FROM (SELECT n.node_id, COUNT(*) AS n FROM nodes n JOIN edges e ON e.child_id = n.node_id
+          LEFT JOIN tasks p ON p.task_id = e.parent_id LEFT JOIN nodes v ON v.node_id = e.parent_id AND v.kind <> 'task'
+         WHERE n.flow_id = :flow_id AND n.kind = 'task'
+           AND COALESCE(p.status, v.status) NOT IN ('completed', 'failed', 'cancelled')
+         GROUP BY n.node_id) live
+ WHERE tasks.task_id = live.node_id AND tasks.status IN ('blocked', 'pending')
+   AND (tasks.status = 'blocked' OR tasks.task_id IN (SELECT value FROM json_each(:task_ids)))
+RETURNING task_id;
+
+-- name: ready_nodes
+-- Blocked forks and joins that wait for nobody.
+SELECT node_id, kind FROM nodes WHERE flow_id = :flow_id AND waiting = 0 AND status = 'blocked' ORDER BY node_id;
 
 -- name: drop_node*!
 DELETE FROM nodes WHERE node_id = :task_id;
@@ -932,7 +944,8 @@ DELETE FROM schedule_slots WHERE fired_at < :before;
 SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.failures, t.crashes, t.releases,
        t.max_retries, t.crash_limit, t.timeout_seconds, w.name, w.worker_id, t.progress, t.message,
        r.result, COALESCE(r.error, a.error), t.created_at, t.run_at, t.started_at, t.finished_at,
-       t.elapsed_seconds, t.resumed_seconds, t.queue, t.deadline_at, t.stall_seconds, t.unique_key, t.limit_key,
+       CASE t.status WHEN 'completed' THEN COALESCE(t.resumed_seconds, 0) + r.seconds ELSE t.saved_seconds END,
+       t.resumed_seconds, t.queue, t.deadline_at, t.stall_seconds, t.unique_key, t.limit_key,
        t.flow_id, n.key, t.kin
   FROM tasks t
   LEFT JOIN nodes n ON n.node_id = t.task_id
@@ -1000,16 +1013,18 @@ SELECT a.attempt, w.name, w.worker_id, a.outcome, a.started_at, a.finished_at, a
  WHERE a.task_id = :task_id
 UNION ALL
 SELECT t.attempt, w.name, w.worker_id, CASE t.status WHEN 'completed' THEN t.status END, t.started_at,
-       t.finished_at, t.won_seconds, t.resumed_seq, NULL, NULL, t.won_cached
-  FROM tasks t LEFT JOIN workers w ON w.worker_key = t.worker_key
+       t.finished_at, r.seconds, t.resumed_seq, NULL, NULL, COALESCE(r.cached, 0)
+  FROM tasks t LEFT JOIN task_results r ON r.task_id = t.task_id
+  LEFT JOIN workers w ON w.worker_key = t.worker_key
  WHERE t.task_id = :task_id AND t.status IN ('in-progress', 'completed')
  ORDER BY 1;
 
 -- name: history_completed
 -- Attempts that completed their task, newest first.
 SELECT t.task_id, t.type, t.queue, t.attempt, w.name, w.worker_id, t.status, t.started_at, t.finished_at,
-       t.won_seconds, t.resumed_seq, NULL, NULL, t.won_cached
-  FROM tasks t LEFT JOIN workers w ON w.worker_key = t.worker_key
+       r.seconds, t.resumed_seq, NULL, NULL, COALESCE(r.cached, 0)
+  FROM tasks t LEFT JOIN task_results r ON r.task_id = t.task_id
+  LEFT JOIN workers w ON w.worker_key = t.worker_key
  WHERE t.finished_at IS NOT NULL AND t.status = 'completed'
    AND t.finished_at <= :until AND t.finished_at >= :since
    AND (t.finished_at < :at OR (t.finished_at = :at AND (t.task_id, t.attempt) < (:task_id, :attempt)))
@@ -1061,9 +1076,11 @@ SELECT COUNT(*) FROM tasks WHERE limit_key = :limit_key AND place IN (1, 2) AND 
 
 -- name: mean_seconds$
 -- How long tasks of a type took, among those completed last.
-SELECT AVG(seconds) FROM (SELECT type, elapsed_seconds AS seconds FROM tasks
-                           WHERE finished_at IS NOT NULL AND status = 'completed'
-                           ORDER BY finished_at DESC LIMIT 1000) latest WHERE type = :type;
+SELECT AVG(COALESCE(latest.resumed_seconds, 0) + r.seconds)
+  FROM (SELECT task_id, type, resumed_seconds FROM tasks
+         WHERE finished_at IS NOT NULL AND status = 'completed' ORDER BY finished_at DESC LIMIT 1000) latest
+  JOIN task_results r ON r.task_id = latest.task_id
+ WHERE latest.type = :type;
 
 -- name: checkpoint_view^
 SELECT task_id, attempt, seq, state, progress, elapsed_seconds, saved_at

@@ -62,7 +62,7 @@ def _unblock(tasks: Builder, task_id: int, grant: Grant) -> bool:
     before = tasks.status(task_id)
     for parent_id in tasks.view(task_id).depends_on or ():
         tasks.cancel(parent_id)
-    tasks.dispatcher.database.write(lambda tx: kin.unblock(tx, [(task_id, "task")]))
+    tasks.dispatcher.database.write(lambda tx: kin.unblock(tx, [task_id], 1))
     return tasks.status(task_id) != before
 
 

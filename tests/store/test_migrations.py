@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import apsw
@@ -116,7 +117,6 @@ def test_a_step_that_fails_leaves_the_old_schema(tmp_path: Path, steps: Path) ->
 @pytest.mark.parametrize(
     ("table", "column", "words"),
     [
-        ("tasks", "status", list(TaskStatus)),
         ("attempts", "outcome", list(Outcome)),
         ("workers", "state", list(WorkerState)),
     ],
@@ -131,10 +131,29 @@ def test_the_schema_knows_the_words_of_the_lifecycle(table: str, column: str, wo
 def test_the_schema_refuses_what_the_lifecycle_forbids(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / "baton.db"))
     migrations.apply(Schema(connection))
-    insert = "INSERT INTO tasks (type, status, created_at, finished_at, lease_id) VALUES ('t', ?, 0, ?, ?)"
+    fit = {
+        TaskStatus.BLOCKED: {"waiting": 1},
+        TaskStatus.SCHEDULED: {"run_at": 1.0},
+        TaskStatus.PENDING: {},
+        TaskStatus.IN_PROGRESS: {"lease_id": "a", "lease_expires_at": 1.0, "worker_key": 1, "started_at": 1.0},
+        **{status: {"finished_at": 1.0} for status in ENDED},
+    }
+    spoiling = [{"finished_at": 1.0}, {"lease_id": "a"}, {"lease_expires_at": 1.0}, {"waiting": 1}]
 
     for status in TaskStatus:
-        with pytest.raises(apsw.ConstraintError):
-            connection.execute(insert, (status, None if status in ENDED else 1.0, None))
+        _insert(connection, status, fit[status])
+        for field in fit[status]:
+            with pytest.raises(apsw.ConstraintError):
+                _insert(connection, status, {**fit[status], field: 0 if field == "waiting" else None})
+        for other in spoiling:
+            if not other.keys() & fit[status].keys():
+                with pytest.raises(apsw.ConstraintError):
+                    _insert(connection, status, fit[status] | other)
     with pytest.raises(apsw.ConstraintError):
-        connection.execute(insert, ("pending", None, "a lease"))
+        _insert(connection, "done", {})
+
+
+def _insert(connection: apsw.Connection, status: str, more: Mapping[str, object]) -> None:
+    row = {"type": "t", "status": status, "created_at": 0.0, **more}
+    places = ", ".join("?" * len(row))
+    connection.execute(f"INSERT INTO tasks ({', '.join(row)}) VALUES ({places})", tuple(row.values()))

@@ -13,7 +13,8 @@ import apsw
 
 # Every node with its status, and how many of its parents have not ended.
 _NODES: Final = """
-    SELECT n.node_id, n.flow_id, n.waiting, n.counted, COALESCE(n.status, t.status) AS status,
+    SELECT n.node_id, n.flow_id, COALESCE(t.waiting, n.waiting) AS waiting, n.counted,
+           COALESCE(n.status, t.status) AS status,
            (SELECT COUNT(*) FROM edges e LEFT JOIN tasks p ON p.task_id = e.parent_id
               LEFT JOIN nodes v ON v.node_id = e.parent_id AND v.kind <> 'task'
              WHERE e.child_id = n.node_id
@@ -25,10 +26,10 @@ RULES: Final[dict[str, str]] = {
         SELECT t.task_id, t.status FROM tasks t LEFT JOIN task_results r USING (task_id)
          WHERE (t.status IN ('completed', 'failed', 'cancelled')) <> (r.task_id IS NOT NULL)""",
     "I4: completed means that an attempt won, the last one, and the result is its": """
-        SELECT t.task_id, t.status, t.attempt, t.won_lease_id, t.won_seconds, r.attempt FROM tasks t
+        SELECT t.task_id, t.status, t.attempt, r.lease_id, r.seconds, r.attempt FROM tasks t
           LEFT JOIN task_results r USING (task_id)
-         WHERE (t.status = 'completed') <> (t.won_lease_id IS NOT NULL)
-            OR (t.status = 'completed') <> (t.won_seconds IS NOT NULL)
+         WHERE (t.status = 'completed') <> (r.lease_id IS NOT NULL)
+            OR (t.status = 'completed') <> (r.seconds IS NOT NULL)
             OR (t.status = 'completed' AND t.worker_key IS NULL)
             OR (t.status = 'completed' AND (r.error IS NOT NULL OR r.attempt <> t.attempt))""",
     "I4: the history holds no attempt that won": """
@@ -73,7 +74,7 @@ RULES: Final[dict[str, str]] = {
     "I2: a lease is granted once": """
         SELECT task_id, lease_id FROM (SELECT task_id, lease_id FROM attempts
                UNION ALL SELECT task_id, lease_id FROM tasks WHERE status = 'in-progress'
-               UNION ALL SELECT task_id, won_lease_id FROM tasks WHERE status = 'completed') leases
+               UNION ALL SELECT task_id, lease_id FROM task_results WHERE lease_id IS NOT NULL) leases
          GROUP BY task_id, lease_id HAVING COUNT(*) > 1""",
     "I5: the checkpoint kept is the last one accepted; none after completion": """
         SELECT t.task_id, t.status, t.checkpoint_seq, t.saved_seconds, c.seq, c.elapsed_seconds
@@ -107,6 +108,8 @@ RULES: Final[dict[str, str]] = {
     "I8: blocked means that a parent has not ended, and it is counted": f"""
         SELECT n.node_id, n.status, n.waiting, n.live FROM ({_NODES}) n
          WHERE (n.status = 'blocked') <> (n.waiting > 0) OR (n.waiting > 0 AND n.waiting <> n.live)""",
+    "I8: a task knows itself for how many it waits": """
+        SELECT node_id, waiting FROM nodes WHERE kind = 'task' AND waiting <> 0""",
     "I8: a blocked task has parents": """
         SELECT task_id, kin FROM tasks WHERE status = 'blocked' AND (kin IS NULL OR kin NOT IN (1, 3))""",
     "I8: a task starts only when its parents have ended": """
@@ -116,7 +119,7 @@ RULES: Final[dict[str, str]] = {
     "a parent that did not complete leaves no child blocked that needs it, unless that was revived since": f"""
         SELECT n.node_id, e.parent_id FROM nodes n JOIN edges e ON e.child_id = n.node_id
           JOIN ({_NODES}) p ON p.node_id = e.parent_id LEFT JOIN tasks t ON t.task_id = n.node_id
-         WHERE n.waiting > 0 AND n.kind <> 'join' AND n.run_if = 'all_completed'
+         WHERE COALESCE(t.waiting, n.waiting) > 0 AND n.kind <> 'join' AND n.run_if = 'all_completed'
            AND p.status IN ('failed', 'cancelled') AND t.revived_attempt IS NULL""",
     "kin says who has parents and children": """
         SELECT t.task_id, t.kin FROM tasks t
