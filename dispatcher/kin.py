@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from shared.lifecycle import ENDED, TaskStatus
 from shared.protocol import Submission
 
 _encode = msgspec.json.Encoder().encode
+_ids = msgspec.json.Decoder(list[int])
 
 
 # (task_id, flow_id, kin) of a task of a flow, or with parents or children; `kin` says which of these it has.
@@ -43,7 +45,7 @@ class End(NamedTuple):
 
 def ended(tx: Transaction, tasks: Sequence[Relative], status: TaskStatus) -> None:
     """Tasks have just ended: unblock or cancel their children. The last step of whatever ended them."""
-    for flow_id, n in Counter(flow_id for _, flow_id, _ in tasks).items():
+    for flow_id, n in Counter(map(itemgetter(1), tasks)).items():
         tx.in_flow(flow_id, TaskStatus.PENDING, status, n)
     parents = [task_id for task_id, _, kin in tasks if (kin or 0) & HAS_CHILDREN]
     if status is not TaskStatus.COMPLETED:
@@ -67,7 +69,7 @@ def settle(tx: Transaction, ends: Sequence[End]) -> None:
 
 def _count_down(tx: Transaction, ended: Sequence[int]) -> list[End]:
     """Every child waits for fewer; returns the ends of forks and joins that wait for nobody any more."""
-    edges = Counter(child_id for (child_id,) in tx.children(node_ids=encoded(ended)))
+    edges = Counter(_ids.decode(tx.children(node_ids=encoded(ended))))
     ready: list[tuple[int, str]] = []
     for n, children in grouped((n, child_id) for child_id, n in edges.items()).items():
         tasks = [child_id for child_id in children if child_id > 0]

@@ -170,8 +170,8 @@ INSERT INTO edges (child_id, parent_id, key, position)
 SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, CAST(value ->> 3 AS BIGINT)
   FROM json_array_elements(CAST(:rows AS json));
 
--- name: children
-SELECT e.child_id
+-- name: children$
+SELECT CAST(COALESCE(json_agg(e.child_id), '[]') AS TEXT)
   FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.parent_id = CAST(i.value AS BIGINT);
 
 -- name: count_down

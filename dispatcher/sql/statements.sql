@@ -5,6 +5,8 @@
 -- clock) and :lease_now (lease clock). "The fence" is task_id, attempt and lease_id of the current
 -- grant, together with status = 'in-progress': without it a late report would change the task. There
 -- (status || '') keeps PostgreSQL from looking for the one row among all that are in progress.
+-- Where one name has a SELECT and an UPDATE, the rows of the first are those that the second changes:
+-- SQLite pays for RETURNING as much as for the change itself, and nobody comes between the two.
 
 -- ---------------------------------------------------------------- submit
 
@@ -311,11 +313,13 @@ INSERT INTO task_outputs (task_id, chunk_index, body) VALUES (:task_id, :chunk_i
 
 -- name: complete
 -- Fenced: tasks of one attempt and lease end with results. :rows of (task_id, seconds, cached, result).
+SELECT task_id, queue || '/' || type, resumed_seconds, checkpoint_seq, limit_key, flow_id, kin FROM tasks
+ WHERE task_id IN (SELECT value ->> 0 FROM jsonb_each(:rows)) AND attempt = :attempt AND lease_id = :lease_id
+   AND status = 'in-progress';
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0, alone = 0, progress = 1
  WHERE task_id IN (SELECT value ->> 0 FROM jsonb_each(:rows)) AND attempt = :attempt AND lease_id = :lease_id
-   AND status = 'in-progress'
-RETURNING task_id, queue || '/' || type, resumed_seconds, checkpoint_seq, limit_key, flow_id, kin;
+   AND status = 'in-progress';
 
 -- name: record_results!
 -- Results of tasks just completed; :rows as for complete, the winners only.
@@ -640,17 +644,20 @@ UPDATE tasks SET kin = COALESCE(kin, 0) | 2 WHERE task_id = :task_id RETURNING s
 -- What is asked only when a task ends or lives again in an uncommon way.
 SELECT flow_id, kin FROM tasks WHERE task_id = :task_id AND (flow_id IS NOT NULL OR kin IS NOT NULL);
 
--- name: children
--- One row for each edge from one of these nodes (:node_ids a JSON array, as below) to a child.
-SELECT e.child_id FROM json_each(:node_ids) i JOIN edges e ON e.parent_id = i.value;
+-- name: children$
+-- The child of each edge from one of these nodes, as a JSON array (:node_ids too, as below).
+SELECT json_group_array(e.child_id) FROM json_each(:node_ids) i JOIN edges e ON e.parent_id = i.value;
 
 -- name: count_down
 -- So many parents of each task have ended. After the last of them it may run, or waits for its time.
+SELECT queue || '/' || type,
+       CASE WHEN waiting > :n THEN 'blocked' WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
+       task_id, run_at, limit_key FROM tasks
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked';
 UPDATE tasks SET waiting = waiting - :n,
        status = CASE WHEN waiting > :n THEN 'blocked' WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
        run_at = CASE WHEN waiting > :n OR run_at > :now THEN run_at END
- WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked'
-RETURNING queue || '/' || type, status, task_id, run_at, limit_key;
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked';
 
 -- name: count_down_nodes
 -- The same for forks and joins; what becomes of those that wait no more is decided elsewhere.

@@ -13,7 +13,12 @@ from dispatcher.sqlite import Schema
 from dispatcher.statements import SQL
 
 TEXT = (SQL / "statements.sql").read_text()
-STATEMENTS = dict(re.findall(r"-- name: (\w+)[\^$!*]*\n(.*?);\n", TEXT, re.DOTALL))
+# A name may have several statements, one after the other.
+STATEMENTS = {
+    f"{name}-{n}" if n else name: sql
+    for name, text in re.findall(r"-- name: (\w+)[\^$!*]*\n(.*?;)\n(?=\n|\Z)", TEXT, re.DOTALL)
+    for n, sql in enumerate(text.split(";\n"))
+}
 # Newest first with a filter that may match nobody: a page ends the walk as soon as it is full.
 WALKS_BY_ID = {"task_ids"}
 LARGE = {"tasks", "attempts", "task_results", "task_payloads", "task_outputs", "checkpoints", "t", "a", "r", "p"}
