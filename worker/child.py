@@ -2,7 +2,7 @@
 
 It alone imports task modules. It talks to nobody but its worker, and ends when the worker is gone. Each
 strand runs one task after the other: the first on the main thread, further ones on threads of their own.
-Started as `python -m worker.child SOCKET:BOARD:PIPE[,...] OPTIONS`; see child_process.py for the other side.
+Started as `python -m worker.child IN:OUT:BOARD:PRINTED[,...] OPTIONS`; see child_process.py for the other side.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -45,8 +44,8 @@ class StrandRunner:
     """Runs a strand's tasks until the worker closes the channel."""
 
     def __init__(self, fds: str, options: Options) -> None:
-        end, board, pipe = map(int, fds.split(":"))
-        self._channel = Channel(socket.socket(fileno=end))
+        reads, writes, board, pipe = map(int, fds.split(":"))
+        self._channel = Channel(reads, writes)
         self._board = Board(board)
         self._interval_seconds = options.checkpoint_interval_seconds
         self.printer: Final = Printer(pipe, lambda: self._serial)
@@ -153,7 +152,7 @@ def _run_on_thread(strand: StrandRunner, router: Router) -> None:
 
 
 def main() -> None:
-    """Serve the worker whose sockets, boards and pipes this process has inherited."""
+    """Serve the worker whose pipes and boards this process has inherited."""
     options = msgspec.json.decode(sys.argv[2], type=Options)
     faulthandler.enable()
     sys.path.append(os.getcwd())  # for TASK_MODULES; behind everything else, so it shadows nothing

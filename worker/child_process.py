@@ -71,11 +71,11 @@ class ChildProcess:
         return status, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _spawn(strands: list[tuple[int, int, int]], options: str) -> subprocess.Popen[bytes]:
+def _spawn(strands: list[tuple[int, int, int, int]], options: str) -> subprocess.Popen[bytes]:
     """A fresh interpreter in a session, and so a process group, of its own."""
     # -P and PYTHONPATH: it finds our packages whatever its folder, and nothing of that folder instead.
     paths = filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
-    _, _, printed = strands[0]
+    *_, printed = strands[0]
     return subprocess.Popen(
         [
             sys.executable,

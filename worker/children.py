@@ -9,7 +9,6 @@ import selectors
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from socket import socket
 from typing import IO, Any, Final
 
 import msgspec
@@ -97,7 +96,7 @@ class Children:
         for slot in self._slots:
             if slot.child is not None:
                 for strand in slot.child.strands:
-                    self._listen(slot, slot.child, strand, 0 if hold_off else selectors.EVENT_READ)
+                    self._listen(slot, slot.child, strand, not hold_off)
 
     def close(self) -> None:
         """Kill every child and all it started."""
@@ -120,7 +119,7 @@ class Children:
             return
         self._watchdog.watch(child.pid)
         for strand in child.strands:
-            self._listen(slot, child, strand, selectors.EVENT_READ)
+            self._listen(slot, child, strand, listens=True)
             hear = partial(self._hear_lines, child, strand)
             self._selector.register(strand.output.file, selectors.EVENT_READ, hear)
         if child.pidfd is not None:
@@ -142,21 +141,20 @@ class Children:
 
     # --- hearing
 
-    def _listen(self, slot: _Slot, child: ChildProcess, strand: Strand, wanted: int) -> None:
-        wanted |= selectors.EVENT_WRITE if strand.channel.is_full else 0
-        end = strand.channel.socket
-        known = self._selector.get_map().get(end)
-        if known is None and wanted:
-            self._selector.register(end, wanted, partial(self._hear, slot, child, strand))
-        elif known is not None and not wanted:
-            self._selector.unregister(end)
-        elif known is not None and known.events != wanted:
-            self._selector.modify(end, wanted, known.data)
+    def _listen(self, slot: _Slot, child: ChildProcess, strand: Strand, listens: bool) -> None:
+        channel, known = strand.channel, self._selector.get_map()
+        if listens and channel.reads not in known:
+            self._selector.register(channel.reads, selectors.EVENT_READ, partial(self._hear, slot, child, strand))
+        elif not listens:
+            self._forget(channel.reads)
+        if channel.is_full and channel.writes not in known:
+            self._selector.register(channel.writes, selectors.EVENT_WRITE, channel.flush)
+        elif not channel.is_full:
+            self._forget(channel.writes)
 
     def _hear(self, slot: _Slot, child: ChildProcess, strand: Strand) -> None:
         if child.is_dead:  # of several signs at once, its death was seen first
             return
-        strand.channel.flush()
         try:
             self._receive(child, strand)
         except Gone:
@@ -207,7 +205,8 @@ class Children:
             except Gone:
                 pass  # all that it said has been heard
             self._hear_all_lines(child, strand)
-            self._forget(strand.channel.socket)
+            self._forget(strand.channel.reads)
+            self._forget(strand.channel.writes)
             self._forget(strand.output.file)
         self._forget(child.pidfd)
         child.kill()  # what it left behind in its group, while the group's number is still ours
@@ -223,6 +222,6 @@ class Children:
             last_lines = " | ".join(line.text for line in child.main.last_lines)
             raise UnusableTasks(f"task processes die while starting: {last_lines}")
 
-    def _forget(self, end: IO[bytes] | socket | int | None) -> None:
+    def _forget(self, end: IO[bytes] | int | None) -> None:
         if end is not None and end in self._selector.get_map():
             self._selector.unregister(end)

@@ -7,8 +7,9 @@ for `current` and `running`, which any thread may ask.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-import socket
 import tempfile
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from worker.output import NOBODY, Line, LineReader
 
 KILL_AFTER_SECONDS: Final = 2.0  # from the polite request to SIGKILL
 NEVER: Final = float("inf")
-_BUFFER_BYTES: Final = 1 << 20  # a batch fits, and a few thousand results
+_PIPE_BYTES: Final = 1 << 18  # a batch fits, and a thousand results
 _WITHDRAWAL_SECONDS: Final = 0.001  # see Board.taken
 _LINES_KEPT: Final = 20  # for the report of a death
 
@@ -38,24 +39,26 @@ class ChildEnds:
     """What a strand's child inherits: its end of the channel, the board's memory, and of the pipe."""
 
     def __init__(self) -> None:
-        self.ours, self.socket = socket.socketpair()
-        for end in (self.ours, self.socket):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-        self.ours.setblocking(False)
+        self.work, send_work = os.pipe()
+        read_results, self.results = os.pipe()
+        self.ours = Channel(read_results, send_work)
+        for end in (read_results, send_work):
+            os.set_blocking(end, False)
+            _widen(end)
         self.memory: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed once the child has it
         os.ftruncate(self.memory.fileno(), BOARD_BYTES)
         self.output, self.printed = os.pipe()
 
     @property
-    def fds(self) -> tuple[int, int, int]:
+    def fds(self) -> tuple[int, int, int, int]:
         """The numbers to inherit."""
-        return self.socket.fileno(), self.memory.fileno(), self.printed
+        return self.work, self.results, self.memory.fileno(), self.printed
 
     def close(self) -> None:
         """The child has them now, or never will."""
-        self.socket.close()
         self.memory.close()
-        os.close(self.printed)
+        for end in (self.work, self.results, self.printed):
+            os.close(end)
 
     def abandon(self) -> None:
         """There will be no child."""
@@ -63,12 +66,18 @@ class ChildEnds:
         os.close(self.output)
 
 
+def _widen(end: int) -> None:
+    """Where the system allows it (Linux, as long as a user's pipes have not grown too large)."""
+    with contextlib.suppress(AttributeError, OSError):
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
 class Strand:
     """The tasks that one thread of a child was sent, and how it is talked to."""
 
     def __init__(self, ends: ChildEnds, is_main: bool) -> None:
         self.is_main = is_main
-        self.channel = Channel(ends.ours)
+        self.channel = ends.ours
         self.board = Board(ends.memory.fileno())
         self.output = LineReader(ends.output)
         self.sent: deque[tuple[int, Grant]] = deque()  # without a result yet, in running order
@@ -83,7 +92,7 @@ class Strand:
 
     def close(self) -> None:
         """Give back what it took."""
-        self.channel.socket.close()
+        self.channel.close()
         self.output.close()
 
     @property

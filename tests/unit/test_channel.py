@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,10 +24,20 @@ Ends = tuple[Channel, Channel]
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        yield Channel(ours), Channel(theirs)
+    read_work, send_work = os.pipe()
+    read_results, send_results = os.pipe()
+    for end in (read_results, send_work):
+        os.set_blocking(end, False)
+    worker, child = Channel(read_results, send_work), Channel(read_work, send_results)
+    yield worker, child
+    for end in (worker, child):
+        with contextlib.suppress(OSError):
+            end.close()
+
+
+def _leave(end: Channel) -> None:
+    end.close()
+    end.reads = end.writes = -1
 
 
 def test_frames_arrive_whole_and_in_order(ends: Ends) -> None:
@@ -39,7 +50,7 @@ def test_frames_arrive_whole_and_in_order(ends: Ends) -> None:
     assert worker.receive() is None
 
 
-def test_a_frame_larger_than_the_socket_goes_in_parts(ends: Ends) -> None:
+def test_a_frame_larger_than_the_pipe_goes_in_parts(ends: Ends) -> None:
     worker, child = ends
     body = bytes(range(256)) * 8000
 
@@ -58,8 +69,8 @@ def test_a_frame_larger_than_the_socket_goes_in_parts(ends: Ends) -> None:
 def test_the_end_is_told_after_the_last_frame(ends: Ends) -> None:
     worker, child = ends
     child.send(RESULT, b"last")
-    child.socket.sendall(b"half a head")
-    child.socket.close()
+    os.write(child.writes, b"half a head")
+    _leave(child)
 
     assert worker.receive() == [(RESULT, b"last")]
     with pytest.raises(Gone):
@@ -68,10 +79,11 @@ def test_the_end_is_told_after_the_last_frame(ends: Ends) -> None:
 
 def test_posting_to_one_who_is_gone_is_no_error(ends: Ends) -> None:
     worker, child = ends
-    child.socket.close()
+    _leave(child)
 
     worker.post(WORK, b"x")
 
+    assert not worker.is_full
     with pytest.raises(Gone):
         worker.receive()
 
