@@ -153,6 +153,10 @@ class PostgreSQLSide(_Side):
 
     _files = ("copy.sql", "copy_postgresql.sql")
 
+    def __init__(self, engine: Any, name: str) -> None:
+        super().__init__(engine, name)
+        engine.features -= {"pipeline"}  # COPY travels alone
+
     def rows(self, connection: Any, table: Table, after: Sequence[Any] | None = None) -> Iterator[Row]:
         """See Side."""
         with connection.cursor("copy") as cursor:

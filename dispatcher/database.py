@@ -23,7 +23,7 @@ from dispatcher.clock import Clock
 from dispatcher.engine import Engine
 from dispatcher.lanes import Served
 from dispatcher.operation import Again, Group, Operation, Run
-from dispatcher.transaction import Transaction
+from dispatcher.transaction import Moment, Transaction
 from shared import errors
 from shared.log import Log
 
@@ -130,7 +130,7 @@ class Database:
         """A read-only view of one state; keep it short."""
         try:
             with self.engine.reading() as connection:
-                yield Transaction(connection, self.engine.statements, self.clock.wall(), self.clock.lease())
+                yield Transaction(connection, self.engine.statements, Moment(self.clock))
         except self.engine.errors as error:
             raise errors.DatabaseUnavailable(f"the database cannot be read now: {error}") from error
 
@@ -260,16 +260,16 @@ class Database:
 
     def _commit(self, operations: list[Operation], group: Group) -> None:
         self.engine.begin()
-        now, lease_now = self.clock.wall(), self.clock.lease()
+        moment = Moment(self.clock, self.engine.hear_time)
 
         def begin() -> Transaction:
             engine = self.engine
-            return Transaction(engine.connection, engine.statements, now, lease_now, engine.shard)
+            return Transaction(engine.connection, engine.statements, moment, engine.shard)
 
         for operation in operations:
             self._attempt(operation, begin(), group)
         left = self._serve_waiting(begin, group)
-        self.engine.commit(lease_now, left, group.older)
+        self.engine.commit(moment.lease_now, left, group.older)
 
     def _start_over(self, operations: list[Operation], group: Group) -> None:
         """As before the transaction: its operations unbegun, those that were parked parked again."""

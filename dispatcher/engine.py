@@ -55,6 +55,9 @@ class Engine(Protocol):
     def begin(self) -> None:
         """Begin a transaction, connecting again if that is needed."""
 
+    def hear_time(self) -> None:
+        """Let the clock know what time it was when the transaction began, if the database says so."""
+
     def savepoint(self) -> None:
         """What follows can be undone by itself, until the next one."""
 

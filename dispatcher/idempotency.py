@@ -43,7 +43,7 @@ def repeatable(key: str, body: bytes) -> Repeatable:
 def once(tx: Transaction, request: Repeatable, run: Callable[[], Answer]) -> Answer:
     """Carry out `run` and keep its answer, or give the one that was kept. Invalid: another body."""
     key, body_hash = request
-    if not tx.reserve_key(key=key, body_hash=body_hash, answer=b"", now=tx.now):
+    if tx.reserve_key(key=key, body_hash=body_hash, answer=b"", now=tx.now) is None:
         kept_hash, status, body = tx.answer_of_key(key=key)
         if kept_hash != body_hash:
             raise errors.Invalid(

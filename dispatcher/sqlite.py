@@ -60,6 +60,9 @@ class SQLite:
         self.connection.execute("BEGIN IMMEDIATE")
         self._savepoint = "SAVEPOINT operation"
 
+    def hear_time(self) -> None:
+        """The clock is our own."""
+
     def savepoint(self) -> None:
         """What follows can be undone by itself."""
         self.connection.execute(self._savepoint)
@@ -159,13 +162,12 @@ def _runner(kind: Kind, sql: str) -> Run:
     if kind is Kind.SELECT_VALUE:
         return lambda connection, **values: connection.execute(sql, values).get
     if kind is Kind.INSERT_UPDATE_DELETE:
-        return lambda connection, **values: _changed(connection, sql, values)
+        return lambda connection, **values: _change(connection, sql, values)
     return lambda connection, **values: connection.execute(sql, values)
 
 
-def _changed(connection: apsw.Connection, sql: str, values: dict[str, Any]) -> int:
+def _change(connection: apsw.Connection, sql: str, values: dict[str, Any]) -> None:
     connection.execute(sql, values)
-    return connection.changes()
 
 
 def _many(sql: str) -> Run:

@@ -2,7 +2,7 @@
 
 statements.sql is written once for both databases; an engine may replace single statements, by name,
 with those of a small file of its own. A statement's suffix says what it answers: none = rows; `^` =
-one row or None; `$` = one value; `!` = number of changed rows; `*!` = runs once per row of the
+one row or None; `$` = one value; `!` = nothing; `*!` = nothing, and runs once per row of the
 columns given. Columns are lists (or ranges) of one length; anything else is the same in each row.
 """
 

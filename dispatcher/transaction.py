@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
 
+from dispatcher.clock import Clock
 from dispatcher.lanes import split
 from dispatcher.statements import Run
 from shared.lifecycle import ENDED, TaskStatus
@@ -21,17 +23,34 @@ WAITS, ADMITTED, TAKEN = 1, 2, 3  # tasks.place of a task with a limit_key; 0 wh
 _encode = msgspec.json.Encoder().encode
 
 
-class Transaction:
-    """`now`: Unix seconds, `lease_now`: seconds of the lease clock, both read when it began."""
+class Moment:
+    """When a transaction began, by both clocks; the database is waited for when that is first needed."""
 
-    def __init__(
-        self, connection: Any, statements: dict[str, Run], now: float, lease_now: float, shard: int = 0
-    ) -> None:
+    def __init__(self, clock: Clock, hear_time: Callable[[], None] = lambda: None) -> None:
+        self._clock = clock
+        self._hear_time = hear_time
+
+    @cached_property
+    def now(self) -> float:
+        """Unix seconds."""
+        self._hear_time()
+        return self._clock.wall()
+
+    @cached_property
+    def lease_now(self) -> float:
+        """Seconds of the lease clock."""
+        self._hear_time()
+        return self._clock.lease()
+
+
+class Transaction:
+    """What began at a `moment`."""
+
+    def __init__(self, connection: Any, statements: dict[str, Run], moment: Moment, shard: int = 0) -> None:
         self._connection = connection
         self._statements = statements
         self._shard = shard  # where its changes of counts go
-        self.now = now
-        self.lease_now = lease_now
+        self._moment = moment
         self.counts: Counter[tuple[str, str]] = Counter()  # change of (lane, status)
         self.arrivals: Counter[str] = Counter()  # tasks by lane that may be claimed now
         self.older: set[str] = set()  # lanes where they may stand before others that wait already
@@ -41,6 +60,16 @@ class Transaction:
         self.due_at: float | None = None  # earliest run_at of what was scheduled here
         self.work: defaultdict[str, float] = defaultdict(float)  # seconds by kind: useful, saved, lost
         self.events: list[tuple[str, dict[str, Any]]] = []
+
+    @property
+    def now(self) -> float:
+        """Unix seconds when it began."""
+        return self._moment.now
+
+    @property
+    def lease_now(self) -> float:
+        """Seconds of the lease clock when it began."""
+        return self._moment.lease_now
 
     def __getattr__(self, statement: str) -> Callable[..., Any]:
         """A named statement of dispatcher/sql, bound to this connection."""

@@ -21,7 +21,8 @@ from msgspec import Meta
 ROOT = Path(__file__).resolve().parent.parent  # the checkout; relative paths start here
 
 DATABASES = ("sqlite:///", "postgresql://", "postgres://")
-FEATURES = frozenset({"notify", "prepare"})  # LISTEN and NOTIFY; statements prepared on the server
+# LISTEN and NOTIFY; statements prepared on the server; several on their way to it at once.
+FEATURES = frozenset({"notify", "prepare", "pipeline"})
 
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -52,7 +53,7 @@ class Settings:
         "", "empty: sqlite:///<DATA_DIR>/baton.db; or postgresql://user:password@host/name"
     )
     database_features: str = _setting(
-        "notify,prepare",
+        "notify,prepare,pipeline",
         "what a PostgreSQL server may be asked; leave out what a pooler or a likeness lacks, or none",
     )
     dispatcher_processes: Count = _setting(1, "dispatchers on this host that share the port (PostgreSQL only)")
@@ -216,7 +217,7 @@ def _contradictions(settings: Settings) -> list[str]:
     unknown = settings.features - FEATURES
     if unknown:
         problems.append(
-            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {' and '.join(sorted(FEATURES))}, or none"
+            f"DATABASE_FEATURES={', '.join(sorted(unknown))}: expected {', '.join(sorted(FEATURES))}, or none"
         )
     if settings.dispatcher_processes > 1 and settings.database_address.startswith("sqlite:///"):
         problems.append(

@@ -1,5 +1,5 @@
--- Every statement, by name. Suffix: none = rows, ^ = one row, $ = one value, ! = changed rows,
--- *! = once per row of the columns given (and the rows it returns). Where many tasks move at once, a
+-- Every statement, by name. Suffix: none = rows, ^ = one row, $ = one value, ! = nothing, *! = nothing, and
+-- once per row of the columns given. Where many tasks move at once, a
 -- single statement takes :rows, a JSON array of arrays (see transaction.rows): half the time of a
 -- statement per row, and the interpreter is free for other threads meanwhile. Times arrive as :now (wall
 -- clock) and :lease_now (lease clock). "The fence" is task_id, attempt and lease_id of the current
@@ -37,10 +37,10 @@ SELECT task_id, status FROM tasks
 -- What was answered to a request that came with this Idempotency-Key.
 SELECT body_hash, status, answer FROM idempotency WHERE key = :key;
 
--- name: reserve_key!
--- 0: somebody has used it before, or does just now and has been waited for.
+-- name: reserve_key$
+-- NULL: somebody has used it before, or does just now and has been waited for.
 INSERT INTO idempotency (key, body_hash, status, answer, created_at)
-VALUES (:key, :body_hash, 0, :answer, :now) ON CONFLICT (key) DO NOTHING;
+VALUES (:key, :body_hash, 0, :answer, :now) ON CONFLICT (key) DO NOTHING RETURNING key;
 
 -- name: keep_answer!
 UPDATE idempotency SET status = :status, answer = :answer WHERE key = :key;
@@ -222,11 +222,13 @@ SELECT kind, name, max_running, max_starts, per_seconds FROM limits
 SELECT kind, name, max_running, max_starts, per_seconds FROM limits
  WHERE max_running IS NOT NULL OR max_starts IS NOT NULL ORDER BY kind, name;
 
--- name: pause!
-INSERT INTO pauses (kind, name, paused_at) VALUES (:kind, :name, :now) ON CONFLICT (kind, name) DO NOTHING;
+-- name: pause$
+-- NULL, here and below: it was so before.
+INSERT INTO pauses (kind, name, paused_at) VALUES (:kind, :name, :now) ON CONFLICT (kind, name) DO NOTHING
+RETURNING name;
 
--- name: resume!
-DELETE FROM pauses WHERE kind = :kind AND name = :name;
+-- name: resume$
+DELETE FROM pauses WHERE kind = :kind AND name = :name RETURNING name;
 
 -- ---------------------------------------------------------------- renew, readopt
 
@@ -246,10 +248,11 @@ UPDATE tasks SET lease_expires_at = :lease_expires_at, running = :running, missi
 UPDATE tasks SET missing_since = :lease_now
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress';
 
--- name: hand_over!
+-- name: hand_over$
 -- Fenced: a restarted worker holds what its predecessor finished.
 UPDATE tasks SET worker_key = :worker_key, missing_since = NULL, lease_expires_at = :lease_expires_at
- WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress';
+ WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
+RETURNING task_id;
 
 -- name: ended_grants
 -- Which of these grants have ended for good: :rows of (task_id, lease_id).

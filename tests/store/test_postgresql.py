@@ -19,8 +19,15 @@ from tests.support.fake_clock import FakeClock
 from tests.support.messages import completed
 from tests.support.stores import PostgreSQLStore, Store
 from tests.support.waiting import LIMIT_SECONDS, Call, wait_until
+from tests.support.writer_held import WriterHeld
 
-FEATURES = [{"notify", "prepare"}, {"prepare"}, {"notify"}, set()]
+FEATURES = [
+    {"notify", "prepare", "pipeline"},
+    {"notify", "prepare"},
+    {"prepare", "pipeline"},
+    {"notify", "pipeline"},
+    set(),
+]
 RACES = [psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.LockNotAvailable]
 
 
@@ -134,6 +141,55 @@ def test_a_parked_claim_is_answered_when_the_transaction_that_serves_it_is_given
     with pytest.raises(errors.DatabaseUnavailable):
         call.result()
     assert tasks.dispatcher.rows("SELECT * FROM tasks") == []
+
+
+# --- statements that travel together
+
+
+def travel_together(tx: Transaction) -> bool:
+    connection: psycopg.Connection[Any] = tx._connection
+    return connection.info.pipeline_status is psycopg.pq.PipelineStatus.ON
+
+
+def do_what_the_server_refuses(tx: Transaction) -> None:
+    tx.place(task_id=[1], place=9)
+
+
+def test_statements_travel_together_if_they_may(tasks: Builder, store: PostgreSQLStore) -> None:
+    assert tasks.dispatcher.database.write(travel_together) is ("pipeline" in store.features)
+
+
+def test_what_the_server_refuses_is_heard_by_who_asked_for_it_and_nobody_else(tasks: Builder) -> None:
+    tasks.submit()
+    database = tasks.dispatcher.database
+
+    with WriterHeld(database) as held:
+        before = Call(tasks.submit)
+        held.wait_for_queued(1)
+        refused = Call(database.write, do_what_the_server_refuses)
+        held.wait_for_queued(2)
+        after = Call(tasks.submit)
+        held.wait_for_queued(3)
+
+    stored = [1, before.result(), after.result()]
+    with pytest.raises(psycopg.IntegrityError):
+        refused.result()
+    assert tasks.dispatcher.rows("SELECT task_id FROM tasks ORDER BY 1") == [(task_id,) for task_id in stored]
+
+
+def test_what_the_server_refuses_last_is_not_stored_and_the_next_is(
+    tasks: Builder, store: PostgreSQLStore
+) -> None:
+    tasks.submit()
+    database = tasks.dispatcher.database
+
+    with pytest.raises(psycopg.IntegrityError):
+        database.write(do_what_the_server_refuses)
+
+    assert tasks.submit() == 2
+    assert tasks.dispatcher.rows("SELECT place FROM tasks ORDER BY task_id") == [(0,), (0,)]
+    assert database.write(travel_together) is ("pipeline" in store.features)
+    assert tasks.dispatcher.events("write_failed") == []
 
 
 def test_a_real_deadlock_is_run_again(tasks: Builder) -> None:
