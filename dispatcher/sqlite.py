@@ -23,7 +23,7 @@ from shared.errors import BatonError, DatabaseUnavailable
 
 OLDEST_SAFE: Final = 3_051_003  # sqlite.org/changes.html: the WAL-reset bug can lose commits before it
 READERS: Final = 4  # connections for reading; a read takes well under a millisecond
-LOG_PAGES: Final = 1000  # 4 MB of log are moved into the file when nothing waits …
+LOG_PAGES: Final = 2000  # 8 MB of log are moved into the file when nothing waits …
 LOG_PAGES_BUSY: Final = 4000  # … 16 MB even when something does
 # The lease clock is stored with the first commit after so long: after a restart it may be that much
 # behind, which only delays a judgement.
