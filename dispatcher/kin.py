@@ -69,14 +69,17 @@ def settle(tx: Transaction, ends: Sequence[End]) -> None:
 
 def _count_down(tx: Transaction, ended: Sequence[int]) -> list[End]:
     """Every child waits for fewer; returns the ends of forks and joins that wait for nobody any more."""
-    edges = Counter(_ids.decode(tx.children(node_ids=encoded(ended))))
+    children = _ids.decode(tx.children(node_ids=encoded(ended)))
+    alike = {1: children}  # by how many of its parents have ended: of one alone, every child has one
+    if len(ended) > 1:
+        alike = grouped((n, child_id) for child_id, n in Counter(children).items())
     ready: list[tuple[int, str]] = []
-    for n, children in grouped((n, child_id) for child_id, n in edges.items()).items():
-        tasks = [child_id for child_id in children if child_id > 0]
+    for n, those in alike.items():
+        tasks = [child_id for child_id in those if child_id > 0]
         if tasks:
             unblock(tx, tasks, n)
-        if len(tasks) < len(children):
-            forks_and_joins = encoded([child_id for child_id in children if child_id < 0])
+        if len(tasks) < len(those):
+            forks_and_joins = encoded([child_id for child_id in those if child_id < 0])
             counted = tx.count_down_nodes(node_ids=forks_and_joins, n=n).fetchall()
             ready += [(node_id, kind) for node_id, waiting, kind in counted if waiting == 0]
     return open_or_end(tx, ready)
@@ -84,14 +87,12 @@ def _count_down(tx: Transaction, ended: Sequence[int]) -> list[End]:
 
 def unblock(tx: Transaction, task_ids: Sequence[int], n: int) -> None:
     """Tasks wait for `n` parents fewer: those that wait for none may run, or wait for their time."""
-    counted = tx.count_down(node_ids=encoded(task_ids), n=n, now=tx.now).fetchall()
-    alike = grouped(((lane, status, limit_key), task_id) for lane, status, task_id, _, limit_key in counted)
-    for (lane, status, limit_key), ids in alike.items():
+    alike = tx.count_down(node_ids=encoded(task_ids), n=n, now=tx.now).fetchall()
+    for lane, status, limit_key, run_at, ids in alike:
         if status != TaskStatus.BLOCKED:
-            tx.moved(lane, TaskStatus.BLOCKED, TaskStatus(status), ids, limit_key)
-    waits = [run_at for _, status, _, run_at, _ in counted if status == TaskStatus.SCHEDULED]
-    if waits:
-        tx.due(min(waits))
+            tx.moved(lane, TaskStatus.BLOCKED, TaskStatus(status), _ids.decode(ids), limit_key)
+        if status == TaskStatus.SCHEDULED:
+            tx.due(run_at)
 
 
 def open_or_end(tx: Transaction, nodes: Sequence[tuple[int, str]]) -> list[End]:

@@ -175,12 +175,14 @@ SELECT CAST(COALESCE(json_agg(e.child_id), '[]') AS TEXT)
   FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.parent_id = CAST(i.value AS BIGINT);
 
 -- name: count_down
+WITH counted AS (
 UPDATE tasks SET waiting = waiting - CAST(:n AS BIGINT),
        status = CASE WHEN waiting > :n THEN 'blocked' WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
        run_at = CASE WHEN waiting > :n OR run_at > :now THEN run_at END
  WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
    AND (status || '') = 'blocked'
-RETURNING queue || '/' || type, status, task_id, run_at, limit_key;
+RETURNING queue || '/' || type AS lane, status, limit_key, run_at, task_id)
+SELECT lane, status, limit_key, MIN(run_at), CAST(json_agg(task_id) AS TEXT) FROM counted GROUP BY 1, 2, 3;
 
 -- name: count_down_nodes
 UPDATE nodes SET waiting = waiting - CAST(:n AS BIGINT)
