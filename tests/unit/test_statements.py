@@ -57,8 +57,10 @@ def test_a_statement_answers_as_its_suffix_says() -> None:
     ranges = run["fresh_task_ids"](connection, n=3).fetchall()
     added = run["add_tag"](connection, task_id=[1, 2, 3], tag="same")
     nothing = run["task_state"](connection, task_id=1)
-    changed = run["drop_result"](connection, task_id=1)
+    dropped = run["drop_result"](connection, task_id=1)
+    reserved = [run["reserve_key"](connection, key="k", body_hash="", answer=b"", now=0) for _ in range(2)]
     rows = run["prunable"](connection, before=0, n=1).fetchall()
 
-    assert (ranges, added, nothing, changed, rows) == ([(1, 3)], None, None, 0, [])
+    assert (ranges, added, nothing, dropped, rows) == ([(1, 3)], None, None, None, [])
+    assert reserved == ["k", None]
     assert connection.execute("SELECT COUNT(*) FROM task_tags").get == 3
