@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from analysis import load, machine
+from analysis.bare_server import bare_server
 from analysis.cluster import Cluster
 from analysis.figures import Figure, fresh_cluster, unix
 from shared.client import DispatcherClient
@@ -35,10 +36,12 @@ def latency() -> Iterator[Figure]:
         waits = dispatch_waits(baton.client, baton.client, LATENCY_SAMPLES)
         yield Figure("dispatch latency, p50", percentile(waits, 0.5) * 1e3, "ms", "≤ 1.5")
         yield Figure("dispatch latency, p99", percentile(waits, 0.99) * 1e3, "ms", "≤ 5")
-    with fresh_cluster() as baton:
+    with fresh_cluster() as baton, bare_server() as bare:
         for connections, aim in ((1, "≥ 2,000"), (4, "≥ 3,500")):
             rate = _submit_rate(baton.url, connections, 4000)
             yield Figure(f"submit one by one, {connections} connection(s)", rate, "tasks/s", aim)
+            limit = _submit_rate(bare, connections, 4000)
+            yield Figure("  limit: the server alone, a page synced", limit, "calls/s", "")
 
 
 def fleet() -> Iterator[Figure]:

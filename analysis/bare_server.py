@@ -1,0 +1,82 @@
+"""The least that a durable answer costs here: the dispatcher's HTTP server, a page written and synced, no more.
+
+`python -m analysis.bare_server PORT FILE`. What the same client gets from it is the limit that the
+dispatcher's own figures for single submissions are held against.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from analysis.peers.servers import free_port
+from dispatcher.server import Server
+from shared import errors
+from shared.client import DispatcherClient
+
+_PAGE = bytes(4096)
+_ANSWER = b'{"task_id":1,"status":"pending"}\n'
+_START_SECONDS = 20.0
+
+
+class BareApp(Flask):
+    """Takes a body, keeps a page, answers."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("bare", static_folder=None)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.pwrite(self._file, _PAGE, 0)
+        self._alone = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """Any request is answered like a submission, past the framework."""
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        with self._alone:
+            os.pwrite(self._file, _PAGE, 0)
+            os.fdatasync(self._file)
+        start_response(
+            "201 Created", [("Content-Type", "application/json"), ("Content-Length", str(len(_ANSWER)))]
+        )
+        return [_ANSWER]
+
+
+@contextlib.contextmanager
+def bare_server() -> Iterator[str]:
+    """One that runs; gives its URL."""
+    with tempfile.TemporaryDirectory(prefix="baton-bench-") as folder:
+        port = free_port()
+        command = [sys.executable, "-m", "analysis.bare_server", str(port), str(Path(folder) / "page")]
+        process = subprocess.Popen(command)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            _wait_for(url)
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            DispatcherClient(url).ready()
+            return
+        except errors.BatonError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    Server(BareApp(Path(sys.argv[2])), "127.0.0.1", int(sys.argv[1]), 8, lambda: None).run()
