@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
+from granian.constants import HTTPModes, Interfaces
+from granian.server.mt import MTServer
 
 from analysis.peers.servers import free_port
-from dispatcher.server import Server
 from shared import errors
 from shared.client import DispatcherClient
 
@@ -29,17 +29,23 @@ _ANSWER = b'{"task_id":1,"status":"pending"}\n'
 _START_SECONDS = 20.0
 
 
-class BareApp(Flask):
+class Server(MTServer):
+    """As the dispatcher's: threads in one process."""
+
+    def _check_gil(self) -> None:
+        pass
+
+
+class BareApp:
     """Takes a body, keeps a page, answers."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("bare", static_folder=None)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT)
         os.pwrite(self._file, _PAGE, 0)
         self._alone = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        """Any request is answered like a submission, past the framework."""
+        """Any request is answered like a submission."""
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         with self._alone:
             os.pwrite(self._file, _PAGE, 0)
@@ -79,4 +85,15 @@ def _wait_for(url: str) -> None:
 
 
 if __name__ == "__main__":
-    Server(BareApp(Path(sys.argv[2])), "127.0.0.1", int(sys.argv[1]), 8, lambda: None).run()
+    app = BareApp(Path(sys.argv[2]))
+    server = Server(
+        "the app is handed to serve()",
+        address="127.0.0.1",
+        port=int(sys.argv[1]),
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        blocking_threads=8,
+        log_enabled=False,
+    )
+    server.serve(target_loader=lambda: app, wrap_loader=False)
