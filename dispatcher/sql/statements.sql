@@ -680,14 +680,15 @@ UPDATE nodes SET waiting = waiting + 1
 
 -- name: descendants
 -- What must not run because a parent did not complete. A join is passed through: it ends with its parts.
+-- The status of a task is looked up row by row: as a join, PostgreSQL might walk all nodes in each step.
 WITH RECURSIVE doomed (node_id) AS (
-    SELECT e.child_id FROM edges e JOIN nodes n ON n.node_id = e.child_id LEFT JOIN tasks t ON t.task_id = e.child_id
-     WHERE e.parent_id = :node_id AND COALESCE(n.status, t.status) = 'blocked'
-       AND (n.kind = 'join' OR n.run_if = 'all_completed')
+    SELECT e.child_id FROM edges e JOIN nodes n ON n.node_id = e.child_id
+     WHERE e.parent_id = :node_id AND (n.kind = 'join' OR n.run_if = 'all_completed')
+       AND COALESCE(n.status, (SELECT t.status FROM tasks t WHERE t.task_id = e.child_id)) = 'blocked'
     UNION
-    SELECT e.child_id FROM doomed d JOIN edges e ON e.parent_id = d.node_id
-      JOIN nodes n ON n.node_id = e.child_id LEFT JOIN tasks t ON t.task_id = e.child_id
-     WHERE COALESCE(n.status, t.status) = 'blocked' AND (n.kind = 'join' OR n.run_if = 'all_completed'))
+    SELECT e.child_id FROM doomed d JOIN edges e ON e.parent_id = d.node_id JOIN nodes n ON n.node_id = e.child_id
+     WHERE (n.kind = 'join' OR n.run_if = 'all_completed')
+       AND COALESCE(n.status, (SELECT t.status FROM tasks t WHERE t.task_id = e.child_id)) = 'blocked')
 SELECT d.node_id FROM doomed d JOIN nodes n ON n.node_id = d.node_id WHERE n.kind <> 'join';
 
 -- name: cancel_forks
