@@ -41,7 +41,7 @@ def latency() -> Iterator[Figure]:
             rate = _submit_rate(baton.url, connections, 4000)
             yield Figure(f"submit one by one, {connections} connection(s)", rate, "tasks/s", aim)
             limit = _submit_rate(bare, connections, 4000)
-            yield Figure("  limit: the server alone, a page synced", limit, "calls/s", "")
+            yield Figure(f"limit of that: a page synced, {connections} connection(s)", limit, "calls/s", "")
 
 
 def fleet() -> Iterator[Figure]:

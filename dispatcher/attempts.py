@@ -165,6 +165,18 @@ def _message(error: bytes | None) -> str:
     return str(body.get("message", body)) if isinstance(body, dict) else str(body)
 
 
+Row = tuple[int, float, int, str | None]  # task_id, seconds, cached, result
+
+
+class Alike(NamedTuple):
+    """Tasks of one attempt and lease: they end as one. `text`: the rows as statements take them."""
+
+    attempt: int
+    lease_id: str
+    rows: list[Row]
+    text: str
+
+
 class Reports:
     """A message's results, checked and sorted before the transaction."""
 
@@ -192,11 +204,10 @@ class Reports:
             else:
                 seen.add((report.task_id, report.attempt))
                 self.completed.append(report)
-        # Tasks of one attempt and lease end as one: (attempt, lease_id, rows, the same as statements want them).
         alike: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
         for report in self.completed:
             alike[report.attempt, report.lease_id].append(_row(report))
-        self.alike = [(*grant, rows, encoded(rows)) for grant, rows in alike.items()]
+        self.alike = [Alike(*grant, rows, encoded(rows)) for grant, rows in alike.items()]
 
 
 def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
@@ -233,9 +244,6 @@ def _tell(tx: Transaction, ended: Sequence[tuple[Any, ...]]) -> None:
     relatives = [(row[0], row[5], row[6]) for row in ended if row[5] is not None or row[6] is not None]
     if relatives:
         kin.ended(tx, relatives, TaskStatus.COMPLETED)
-
-
-Row = tuple[int, float, int, str | None]  # task_id, seconds, cached, result
 
 
 def _row(report: Result) -> Row:

@@ -164,14 +164,12 @@ class _Storing:
         """Returns the ids of the tasks of each node: one, or as many as a fan-out has parts."""
         tasks, times, places, sizes = [], [], [], []
         for node, when in zip(self.nodes, self.times, strict=True):
-            made = [node.task]
+            made, waiting = [node.task], len(node.parents)
             if node.task.map is not None:
                 made = [graph.single(node.task, payload) for payload in node.payloads or ()]
+                waiting = min(waiting, 1)  # a part waits for its fork alone
             relatives = HAS_CHILDREN * (node.key in self.with_children or node.task.map is not None)
             relatives |= HAS_PARENTS * bool(node.parents)
-            waiting = (
-                len(node.parents) if node.task.map is None else int(bool(node.parents))
-            )  # a part: for its fork
             place = Place(self.flow_id, relatives or None, waiting)
             tasks += made
             times += [when] * len(made)

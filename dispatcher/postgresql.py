@@ -5,8 +5,9 @@ locks, so a transaction may lose against one of another dispatcher (deadlock, se
 undone as a whole and tried again.
 
 Statements are sent without waiting for the answers of those before them, unless somebody needs these
-(a pipeline): of some ten ways to the server and back a transaction has three left. So an error may come
-up with a later statement than its own; the transaction is then tried again with each one by itself.
+(a pipeline): a submission waits twice instead of five times, a claim three times instead of six. So an
+error may come up with a later statement than its own; the transaction is then tried again with each one
+by itself.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ class PostgreSQL:
         """Undo everything; a line that is broken has undone it already."""
         self._floors.forget()
         self._asked = None
-        self._one_by_one = self._is_pipelining
+        self._one_by_one |= self._is_pipelining  # until something has been kept
         try:
             with contextlib.suppress(psycopg.Error):  # known already
                 self._pipeline.close()

@@ -120,7 +120,8 @@ class Channel:
         return self._cut(self._in + read)
 
     def close(self) -> None:
-        """Close both ends."""
+        """Close both ends; what was posted and has not gone is forgotten, so that a late flush writes nowhere."""
+        self._out = b""
         os.close(self.reads)
         os.close(self.writes)
 

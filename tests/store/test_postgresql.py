@@ -177,6 +177,24 @@ def test_what_the_server_refuses_is_heard_by_who_asked_for_it_and_nobody_else(ta
     assert tasks.dispatcher.rows("SELECT task_id FROM tasks ORDER BY 1") == [(task_id,) for task_id in stored]
 
 
+def test_several_refusals_in_one_transaction_are_heard_each_by_its_own_caller(tasks: Builder) -> None:
+    tasks.submit()
+    database = tasks.dispatcher.database
+
+    with WriterHeld(database) as held:
+        first = Call(database.write, do_what_the_server_refuses)
+        held.wait_for_queued(1)
+        second = Call(database.write, do_what_the_server_refuses)
+        held.wait_for_queued(2)
+        last = Call(tasks.submit)
+        held.wait_for_queued(3)
+
+    for refused in (first, second):
+        with pytest.raises(psycopg.IntegrityError):
+            refused.result()
+    assert tasks.dispatcher.rows("SELECT task_id FROM tasks ORDER BY 1") == [(1,), (last.result(),)]
+
+
 def test_what_the_server_refuses_last_is_not_stored_and_the_next_is(
     tasks: Builder, store: PostgreSQLStore
 ) -> None:

@@ -77,6 +77,18 @@ def test_the_end_is_told_after_the_last_frame(ends: Ends) -> None:
         worker.receive()
 
 
+def test_what_has_not_gone_is_forgotten_when_the_channel_closes(ends: Ends) -> None:
+    worker, _ = ends
+    worker.post(WORK, bytes(10**6))
+    full_before = worker.is_full
+
+    _leave(worker)
+    worker.flush()  # its descriptors may be somebody else's by now
+
+    assert full_before
+    assert not worker.is_full
+
+
 def test_posting_to_one_who_is_gone_is_no_error(ends: Ends) -> None:
     worker, child = ends
     _leave(child)
