@@ -6,8 +6,9 @@ transaction. What exceeds the limit in all is left out and says so.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -17,8 +18,10 @@ from shared.flows import PARENTS_BYTES_MAX
 from shared.protocol import Grant
 
 Edges = Mapping[int, tuple[tuple[str, int], ...]]  # (key, parent_id) by child, in order
+End = tuple[int, str | None, bytes | None, bytes | None]  # task_id, status, result, error
 _encode = msgspec.json.Encoder().encode
-_GONE = b'{"status":null,"result":null,"error":null}'  # somebody has dropped the task
+_edges = msgspec.json.Decoder(list[tuple[int, int, str, int]])  # child_id, position, key, parent_id
+_GONE: Final = (0, None, None, None)  # somebody has dropped the task
 _TOO_LARGE = {
     "type": "TooLarge",
     "message": f"what the parents answered is over {PARENTS_BYTES_MAX} bytes in all; ask for it by its task's id",
@@ -28,7 +31,7 @@ _TOO_LARGE = {
 def above(tx: Transaction, children: Sequence[int]) -> Edges:
     """Who the parents of these tasks, or nodes, are."""
     found: dict[int, list[tuple[str, int]]] = {}
-    for child_id, _, key, parent_id in sorted(tx.edges_above(node_ids=encoded(children))):
+    for child_id, _, key, parent_id in sorted(_edges.decode(tx.edges_above(node_ids=encoded(children)))):
         if child_id in found:
             found[child_id].append((key, parent_id))
         else:
@@ -54,12 +57,17 @@ def fitting(tx: Transaction, chosen: Sequence[int], edges: Edges, limit: int) ->
     return len(chosen)
 
 
-def tell(tx: Transaction, edges: Edges, grants: Sequence[Grant]) -> None:
-    """Fill in `parents` of those grants whose tasks have some."""
-    told = [grant for grant in grants if grant.task_id in edges]
-    telling = _Telling(tx, {grant.task_id: edges[grant.task_id] for grant in told})
-    for grant in told:
-        grant.parents = telling.of(grant.task_id)
+def tell(tx: Transaction, edges: Edges, grants: Iterable[Grant]) -> None:
+    """Fill in `parents` of those grants whose tasks have some; tasks of the same parents are told the same."""
+    alike: defaultdict[tuple[tuple[str, int], ...], list[Grant]] = defaultdict(list)
+    for grant in grants:
+        if grant.task_id in edges:
+            alike[edges[grant.task_id]].append(grant)
+    telling = _Telling(tx, {parent_id for above in alike for _, parent_id in above})
+    for above, told in alike.items():
+        words = telling.of(above)
+        for grant in told:
+            grant.parents = words
 
 
 def _parents(edges: Edges) -> list[int]:
@@ -68,52 +76,43 @@ def _parents(edges: Edges) -> list[int]:
 
 
 class _Telling:
-    """What the tasks of one answer are told; each parent is looked up, and put into words, once."""
+    """What the tasks of one answer are told, who have these `parents`; each is looked up once."""
 
-    def __init__(self, tx: Transaction, edges: Edges) -> None:
+    def __init__(self, tx: Transaction, parents: Iterable[int]) -> None:
         self._tx = tx
-        self._edges = dict(edges)
-        self._ends: dict[
-            int, tuple[bytes, int, str]
-        ] = {}  # of a parent: what is told, how much it answered, status
+        self._ends: dict[int, End] = {}
         self._nodes: dict[int, tuple[Any, ...]] = {}
-        self._told: dict[tuple[tuple[str, int], ...], Raw] = {}  # the same to all of the same parents
+        self._above_nodes: dict[int, tuple[tuple[str, int], ...]] = {}
         self._left = 0  # bytes that the present task may still be told
-        self._look_up(_parents(edges))
+        self._look_up(parents)
 
     def _look_up(self, node_ids: Iterable[int]) -> None:
-        wanted = encoded([node_id for node_id in set(node_ids) if node_id > 0])
-        for task_id, status, result, error in self._tx.ends(node_ids=wanted):
-            size = len(result or b"") + len(error or b"")
-            self._ends[task_id] = _words(status, result, error), size, status
+        wanted = [node_id for node_id in node_ids if node_id > 0]
+        self._ends.update((end[0], end) for end in self._tx.ends(node_ids=encoded(wanted)))
 
-    def of(self, task_id: int) -> Raw:
+    def of(self, edges: Iterable[tuple[str, int]]) -> Raw:
         """By key, as JSON."""
-        edges = self._edges[task_id]
-        told = self._told.get(edges)
-        if told is None:
-            self._left = PARENTS_BYTES_MAX
-            entries = b",".join([b"%b:%b" % (_encode(key), entry) for key, entry in self._of(task_id).items()])
-            told = self._told[edges] = Raw(b"{%b}" % entries)
-        return told
+        self._left = PARENTS_BYTES_MAX
+        entries = [b"%b:%b" % (_encode(key), entry) for key, entry in self._entries(edges).items()]
+        return Raw(b"{%b}" % b",".join(entries))
 
-    def _of(self, child_id: int) -> dict[str, bytes]:
+    def _entries(self, edges: Iterable[tuple[str, int]]) -> dict[str, bytes]:
         told: dict[str, bytes] = {}
-        for key, parent_id in self._above(child_id):
+        for key, parent_id in edges:
             if parent_id > 0:
                 told[key] = self._entry(parent_id)
             elif self._node(parent_id)[1] == "fork":  # a part has the parents of its fork
-                told |= self._of(parent_id)
+                told |= self._entries(self._above(parent_id))
             else:
                 told[key] = b"[%b]" % b",".join(self._parts(parent_id))
         return told
 
-    def _above(self, child_id: int) -> tuple[tuple[str, int], ...]:
-        if child_id not in self._edges:
-            found = above(self._tx, [child_id])
-            self._look_up(_parents(found))
-            self._edges[child_id] = found.get(child_id, ())
-        return self._edges[child_id]
+    def _above(self, node_id: int) -> tuple[tuple[str, int], ...]:
+        if node_id not in self._above_nodes:
+            found = above(self._tx, [node_id])
+            self._look_up({*_parents(found)} - self._ends.keys())
+            self._above_nodes[node_id] = found.get(node_id, ())
+        return self._above_nodes[node_id]
 
     def _node(self, node_id: int) -> tuple[Any, ...]:
         if node_id not in self._nodes:
@@ -127,12 +126,14 @@ class _Telling:
         return parts if parts or status == "completed" else [_words(status, None, error)]
 
     def _entry(self, task_id: int) -> bytes:
-        told, size, status = self._ends.get(task_id, (_GONE, 0, ""))
+        _, status, result, error = self._ends.get(task_id, _GONE)
+        size = (0 if result is None else len(result)) + (0 if error is None else len(error))
         if size > self._left:
-            return _words(status, None, _encode({**_TOO_LARGE, "task_id": task_id}))
-        self._left -= size
-        return told
+            result, error = None, _encode({**_TOO_LARGE, "task_id": task_id})
+        else:
+            self._left -= size
+        return _words(status, result, error)
 
 
-def _words(status: str, result: bytes | None, error: bytes | None) -> bytes:
-    return b'{"status":"%b","result":%b,"error":%b}' % (status.encode(), result or b"null", error or b"null")
+def _words(status: str | None, result: bytes | None, error: bytes | None) -> bytes:
+    return b'{"status":%b,"result":%b,"error":%b}' % (_encode(status), result or b"null", error or b"null")

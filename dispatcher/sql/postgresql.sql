@@ -214,8 +214,8 @@ UPDATE tasks SET status = 'blocked', waiting = live.n
         OR tasks.task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json))))
 RETURNING task_id;
 
--- name: edges_above
-SELECT e.child_id, e.position, e.key, e.parent_id
+-- name: edges_above$
+SELECT CAST(COALESCE(json_agg(json_build_array(e.child_id, e.position, e.key, e.parent_id)), '[]') AS TEXT)
   FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT);
 
 -- name: ends

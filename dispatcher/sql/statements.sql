@@ -727,8 +727,9 @@ SELECT result FROM task_results WHERE task_id = :task_id;
 -- The join of a fan-out learns how many parts there are.
 UPDATE nodes SET waiting = waiting + :n, counted = 0 WHERE node_id = :node_id;
 
--- name: edges_above
-SELECT e.child_id, e.position, e.key, e.parent_id
+-- name: edges_above$
+-- As a JSON array of (child_id, position, key, parent_id).
+SELECT json_group_array(json_array(e.child_id, e.position, e.key, e.parent_id))
   FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value;
 
 -- name: ends
