@@ -59,7 +59,7 @@ class Link:
         self._memo = memo
         self._log = log
         self._on_directive = on_directive
-        self._heard_at = time.clock_gettime(_CLOCK)
+        self._spoke_at = time.clock_gettime(_CLOCK)  # when the last message was sent that has been answered
         self._owed: set[Key] = set()  # results that had to be kept, for the log
         self._refused: set[Key] = set()  # what was refused once is not reported twice
         self.is_away = False
@@ -82,9 +82,9 @@ class Link:
         types: list[str] | None = None,
     ) -> ExchangeAnswer | None:
         """Send one message and take in the answer; None if there was none, and the parcel waits again."""
-        now = time.monotonic()
+        now, sent_at = time.monotonic(), time.clock_gettime(_CLOCK)
         self._outbox.keep(parcel, _PRECIOUS_SECONDS)
-        holding = holding or time.clock_gettime(_CLOCK) - self._heard_at > _SILENCE_SECONDS
+        holding = holding or sent_at - self._spoke_at > _SILENCE_SECONDS
         message = Exchange(
             self.worker,
             self._hand.holding(self._executor.running()) if holding else None,
@@ -103,7 +103,7 @@ class Link:
         except (errors.BatonError, msgspec.DecodeError) as error:
             self._failed(parcel, str(error))
             return None
-        self._back()
+        self._back(sent_at)
         self._settle(parcel, answer)
         self._take_in(answer)
         return answer
@@ -127,9 +127,10 @@ class Link:
         if kept:
             self._log("results_kept", count=kept)
 
-    def _back(self) -> None:
-        self._heard_at = time.clock_gettime(_CLOCK)
+    def _back(self, sent_at: float) -> None:
         with self._hand.changed:
+            # Not when the answer was read: whoever is frozen meanwhile finds an old one on waking.
+            self._spoke_at = max(self._spoke_at, sent_at)
             news, self.is_away = self.is_away, False
             if news:
                 self._hand.changed.notify_all()

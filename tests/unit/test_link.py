@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,12 +194,27 @@ def test_an_answer_that_is_not_batons_counts_as_none(desk: Desk) -> None:
 
 def test_after_a_long_silence_any_message_lists_what_is_held(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.exchange()
-    monkeypatch.setattr(desk.link, "_heard_at", desk.link._heard_at - 100)
+    monkeypatch.setattr(desk.link, "_spoke_at", desk.link._spoke_at - 100)
 
     desk.exchange(want=1)
     desk.exchange(want=1)
 
     assert [message.holding for message in desk.dispatcher.messages] == [None, [], None]
+
+
+def test_an_answer_found_on_waking_does_not_end_the_silence(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = time.clock_gettime
+
+    def frozen_until_later(message: Exchange) -> ExchangeAnswer:
+        monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + 100)
+        return ExchangeAnswer()
+
+    with monkeypatch.context() as while_frozen:
+        while_frozen.setattr(desk.dispatcher, "exchange", frozen_until_later)
+        desk.exchange()
+    desk.exchange(want=1)
+
+    assert [message.holding for message in desk.dispatcher.messages] == [[]]
 
 
 def test_a_pure_task_is_answered_without_being_run(desk: Desk) -> None:
