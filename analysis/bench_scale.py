@@ -50,11 +50,13 @@ def fleet() -> Iterator[Figure]:
         assert baton.dispatcher is not None
         baton.client.submit_many([Submission("noop")] * (FLEET * 10))
         workers = load.Fleet(baton.port, FLEET, FLEET_SECONDS)
-        asyncio.run(workers.run())
+        with machine.syncing(baton.folder) as syncs:
+            asyncio.run(workers.run())
         silent = baton.log("dispatcher").count('"event":"worker_silent"')
         yield Figure(
             f"{FLEET:,} workers: heartbeat p99", percentile(workers.heartbeats, 0.99) * 1e3, "ms", "< 100"
         )
+        yield Figure("longest sync of a page meanwhile", max(syncs) * 1e3, "ms", "")
         yield Figure(f"{FLEET:,} workers: wrongly taken for dead", silent + workers.lost, "", "0")
         memory = machine.proportional_bytes(machine.tree(baton.dispatcher.pid)) / 1e6
         yield Figure(f"{FLEET:,} workers: dispatcher memory (PSS)", memory, "MB", "< 250")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +55,26 @@ def cpu_seconds(pids: list[int]) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / _TICKS
+
+
+@contextlib.contextmanager
+def syncing(folder: Path) -> Iterator[list[float]]:
+    """Seconds that each sync of a page took meanwhile, some twenty a second: how long the disk alone holds up."""
+    took: list[float] = []
+    over = threading.Event()
+
+    def sync() -> None:
+        with (folder / "page").open("wb", buffering=0) as file:
+            while not over.wait(0.05):
+                file.write(bytes(4096))
+                began = time.perf_counter()
+                os.fdatasync(file.fileno())
+                took.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=sync)
+    thread.start()
+    try:
+        yield took
+    finally:
+        over.set()
+        thread.join()

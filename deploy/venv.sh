@@ -21,6 +21,13 @@ if [ -z "$python" ]; then
     echo "Baton needs Python 3.11 or newer: install it, or name one with BATON_PYTHON=/path/to/python3" >&2
     exit 2
 fi
+# Of the same version the system's own is taken: it was compiled with profiles, as what people build
+# themselves is not by default, and drains a quarter more tasks (docs/measured.md).
+same='import ensurepip, sys, venv; print(sys.version_info[:2])'
+if [ -z "${BATON_PYTHON:-}" ] && version=$("$python" -c "$same" 2>/dev/null) &&
+    [ "$(/usr/bin/python3 -c "$same" 2>/dev/null)" = "$version" ]; then
+    python=/usr/bin/python3
+fi
 if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
     echo "this Python has no venv module: on Debian and Ubuntu run 'apt install python3-venv'" >&2
     exit 2

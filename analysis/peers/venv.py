@@ -31,9 +31,10 @@ class NotMeasured(Exception):
 
 
 def prepare(tell: Tell) -> None:
-    """Make .venv-peers if it is not there as required. NotMeasured without venv or pip."""
+    """Make .venv-peers, of this very Python, if it is not there as required. NotMeasured without venv or pip."""
     stamp = FOLDER / "stamp"
-    if stamp.exists() and stamp.read_bytes() == REQUIREMENTS.read_bytes() and _runs(str(PYTHON), "-c", ""):
+    is_ours = f"import sys; sys.exit(sys.version != {sys.version!r})"  # another build may be a quarter slower
+    if stamp.exists() and stamp.read_bytes() == REQUIREMENTS.read_bytes() and _runs(str(PYTHON), "-c", is_ours):
         return
     tell("preparing .venv-peers (once; about half a minute)")
     if not _runs(sys.executable, "-m", "venv", "--clear", str(FOLDER)):
