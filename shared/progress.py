@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -97,7 +98,7 @@ def outcome(task: dict[str, Any]) -> str:
 
 def ids_in_words(ids: Sequence[int]) -> str:
     """Ids in a line: a range if they follow each other."""
-    if len(ids) > 2 and list(ids) == list(range(ids[0], ids[-1] + 1)):
+    if len(ids) > 2 and all(after - before == 1 for before, after in pairwise(ids)):
         return f"tasks {ids[0]} to {ids[-1]}"
     return ("task " if len(ids) == 1 else "tasks ") + ", ".join(map(str, ids))
 

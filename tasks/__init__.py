@@ -117,9 +117,15 @@ def _import(name: str) -> None:
     if path is None:
         raise FileNotFoundError(f"no file {Path(name).resolve()}")
     known = sys.modules.get(path.stem)
-    if known is not None:
-        if getattr(known, "__file__", None) == str(path):
-            return
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return
+    if known is not None or _is_taken(path):
         raise ImportError(f"another module is called {path.stem}; give the file another name")
     sys.path.append(str(path.parent))  # for what it imports from beside it
     importlib.import_module(path.stem)
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether something else would be imported by this file's name: of the standard library, or a package."""
+    found = importlib.util.find_spec(path.stem)
+    return found is not None and found.origin is not None and Path(found.origin).resolve() != path

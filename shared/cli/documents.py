@@ -24,7 +24,17 @@ def read(file: str) -> dict[str, Any]:
     try:
         return dict(msgspec.json.decode(text) if kind == "JSON" else _plain(tomllib.loads(text)))
     except (msgspec.DecodeError, tomllib.TOMLDecodeError) as error:
+        if _is_json(text):  # a list begins as a table of TOML does
+            raise click.UsageError(f"{where} is not an object; put what it says into braces: {{…}}") from None
         raise click.UsageError(f"{where} is not {kind}: {error}") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -112,7 +112,9 @@ def _picture(task: dict[str, Any]) -> RenderableType:
 
 def _facts(task: dict[str, Any]) -> list[tuple[str, Any]]:
     where = None if task["worker"] is None else f"{task['worker']} ({task['worker_id']})"
-    counters = f"{task['attempt']}: {task['failures']} failed of {task['max_retries'] + 1} allowed, "
+    # Once it has ended: its type may have allowed another number, which only workers know.
+    allowed = "" if task["status"] in ENDED else f" of {task['max_retries'] + 1} allowed"
+    counters = f"{task['attempt']}: {task['failures']} failed{allowed}, "
     counters += f"{task['crashes']} crashed of {task['crash_limit']}, {task['releases']} released"
     error = task["error"]
     return [

@@ -61,6 +61,7 @@ def test_a_flow_comes_in_either_language_and_form(stage: Scene) -> None:
     [
         ('{"tasks": [', exits.USAGE, "standard input is not JSON"),
         ("tasks = [", exits.USAGE, "standard input is not TOML"),
+        ("[]", exits.USAGE, "standard input is not an object"),
         ("", exits.REFUSED, "tasks"),
         ('{"tasks": [{"key": "a", "type": "x", "depends_on": ["a"]}]}', exits.REFUSED, "a -> a"),
     ],

@@ -145,9 +145,10 @@ def test_a_module_that_fails_while_it_is_imported_is_named(tmp_path: Path) -> No
         discover([str(path)])
 
 
-def test_a_file_named_like_another_module_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "json.py"
+@pytest.mark.parametrize("name", ["json", "mailbox", "itertools"])  # imported before, only to be had, built in
+def test_a_file_named_like_another_module_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.py"
     path.write_text("")
 
-    with pytest.raises(DiscoveryError, match="another module is called json"):
+    with pytest.raises(DiscoveryError, match=f"another module is called {name}"):
         discover([str(path)])
