@@ -234,7 +234,8 @@ def show_logs(baton: Session, task_id: int, attempt: int | None, follow: bool) -
     if not after:
         if baton.as_json:
             screen.json_line(page)
-        click.echo(f"task {task_id} has logged nothing", err=True)
+        which = "" if attempt is None else f"attempt {attempt} of "
+        click.echo(f"{which}task {task_id} has logged nothing", err=True)
 
 
 LOOK_SECONDS = 0.5  # a worker sends log lines with its heartbeat, every second

@@ -156,7 +156,8 @@ def stop_workers(
     stubborn = pidfile.stop(found, baton.settings.drain_seconds + 10 if timeout is None else timeout)
     left = [{"name": record.name, "pid": record.pid, "alive": record in stubborn} for record in living]
     lines = [f"worker {record.name} ({record.pid}) stopped" for record in living if record not in stubborn]
-    baton.answer({"workers": left}, *(lines or [] if living else ["no worker runs here"]))
+    lines += [f"worker {record.name} did not run any more" for record in found if record not in living]
+    baton.answer({"workers": left}, *(lines if found else ["no worker runs here"]))
     if stubborn:
         told = ", ".join(f"{record.name} ({record.pid})" for record in stubborn)
         exits.fail(f"still running: {told}; wait, or end them with kill -9", exits.TIMED_OUT)

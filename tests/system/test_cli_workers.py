@@ -73,7 +73,7 @@ def test_a_worker_that_died_is_found_out_and_its_record_tidied_up(stage: Scene) 
 
     assert checked.code == exits.FAILED
     assert [line.split()[:3] for line in checked.out.splitlines()[1:]] == [["worker-1", str(pid), "no"]]
-    assert (stopped.code, stopped.out) == (exits.OK, "no worker runs here\n")
+    assert (stopped.code, stopped.out) == (exits.OK, "worker worker-1 did not run any more\n")
     assert (again.code, again.out) == (exits.OK, "no worker is recorded here\n")
 
 
