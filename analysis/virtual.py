@@ -81,15 +81,14 @@ class GroupedDatabase(Database):
 
     def write_and_wait(
         self, run: Run, again: Again, wait_seconds: float, lanes: Served | None
-    ) -> tuple[Any, bool]:
+    ) -> tuple[Any, Any, bool]:
         """As `write`; nobody waits here, who finds nothing asks again later."""
 
-        def both(tx: Transaction) -> Any:
+        def both(tx: Transaction) -> tuple[Any, Any]:
             answer = run(tx)
-            again(tx, answer)
-            return answer
+            return answer, again(tx, answer)
 
-        return self.write(both), True
+        return *self.write(both), True
 
 
 class VirtualDispatcher:

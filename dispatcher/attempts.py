@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from dispatcher import checks, kin
+from dispatcher.engine import Overtaken
 from dispatcher.transaction import Transaction, encoded, grouped
 from shared import backoff
 from shared.backoff import Backoff
@@ -67,8 +68,11 @@ def find(tx: Transaction, task_id: int, attempt: int, lease_id: str) -> Held | N
 
 
 def held(tx: Transaction, task_id: int, attempt: int, lease_id: str) -> Held:
-    """As `find`, for a grant that this very transaction has just seen."""
-    return Held(*tx.held(task_id=task_id, attempt=attempt, lease_id=lease_id))
+    """As `find`, for a grant that this very transaction has just seen; Overtaken if it has ended since."""
+    found = find(tx, task_id, attempt, lease_id)
+    if found is None:
+        raise Overtaken
+    return found
 
 
 def end(
@@ -87,10 +91,14 @@ def end(
     worker: str = "",
     unheard_seconds: float = 0.0,
 ) -> None:
-    """End an attempt that did not complete; the task goes on as `status`. Counters None: unchanged."""
-    fence = {"task_id": held.task_id, "attempt": held.attempt, "lease_id": held.lease_id}
-    tx.end_attempt(
-        **fence,
+    """End an attempt that did not complete; the task goes on as `status`. Counters None: unchanged.
+
+    Raises Overtaken if the grant has ended since `held` was read.
+    """
+    relatives = tx.end_attempt(
+        task_id=held.task_id,
+        attempt=held.attempt,
+        lease_id=held.lease_id,
         status=status,
         run_at=run_at,
         finished_at=tx.now if status in ENDED else None,
@@ -99,6 +107,9 @@ def end(
         releases=held.releases if releases is None else releases,
         alone=int(alone),
     )
+    if relatives is None:
+        raise Overtaken
+    flow_id, kinship = relatives  # as they are now: a child may have come since
     elapsed = _elapsed(tx, held, report, unheard_seconds)
     lost = max(0.0, elapsed - held.saved_here)
     tx.record_attempt(
@@ -126,18 +137,22 @@ def end(
     if outcome in _EVENT:
         facts = {"task_id": held.task_id, "attempt": held.attempt, "next": str(status), "worker": worker}
         tx.log(_EVENT[outcome], **facts, reason=_message(error))
-    if status in ENDED and (held.kin is not None or held.flow_id is not None):
-        kin.ended(tx, [(held.task_id, held.flow_id, held.kin)], status)
+    if status in ENDED and (kinship is not None or flow_id is not None):
+        kin.ended(tx, [(held.task_id, flow_id, kinship)], status)
 
 
 def cancel(
     tx: Transaction, task_id: int, status: str, lane: str, attempt: int, lease_id: str, limit_key: str | None
 ) -> bool:
-    """End a task on request; True if it ran, False if it waited and its relatives must still be told."""
+    """End a task on request; True if it ran, False if it waited and its relatives must still be told.
+
+    Raises Overtaken if it is not `status` any more.
+    """
     if status == TaskStatus.IN_PROGRESS:
         end(tx, held(tx, task_id, attempt, lease_id), Outcome.CANCELLED, TaskStatus.CANCELLED, error=CANCELLED)
         return True
-    tx.cancel(task_id=task_id, now=tx.now)
+    if tx.cancel(task_id=task_id, status=status, now=tx.now) is None:
+        raise Overtaken
     tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
     tx.record_error(task_id=[task_id], attempt=attempt, error=CANCELLED, error_type="Cancelled")
     return False

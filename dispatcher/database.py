@@ -87,10 +87,10 @@ class Database:
 
     def write_and_wait(
         self, run: Run, again: Again, wait_seconds: float, lanes: Served | None
-    ) -> tuple[Any, bool]:
-        """As `write`, then `again(tx, answer)`; while that says False, wait for new tasks of `lanes`.
+    ) -> tuple[Any, Any, bool]:
+        """As `write`, then `again(tx, answer)`; while that finds nothing (None), wait for new tasks of `lanes`.
 
-        Returns the answer and whether it could wait (False: too many do, come back later).
+        Returns the answer, what was found, and whether it could wait (False: too many do, come back later).
         """
         room = wait_seconds > 0 and not self._stopping and self._room.acquire(blocking=False)
         operation = Operation(run, again, wait_seconds if room else 0.0, lanes)
@@ -101,7 +101,7 @@ class Database:
         finally:
             if room:
                 self._room.release()
-        return operation.result(), room or wait_seconds <= 0
+        return operation.result(), operation.found, room or wait_seconds <= 0
 
     def wait_for_end(self, task_id: int, has_ended: Callable[[], bool], seconds: float) -> None:
         """Return when the task has ended, after `seconds`, or at once if too many wait already."""
@@ -141,7 +141,7 @@ class Database:
         if not nobody:
             with self.read() as tx:
                 lanes = [lane for (lane,) in tx.pending_lanes()]
-            self._hear(Counter(lanes))
+            self._hear(Counter(dict.fromkeys(lanes, GROUP_MAX)))  # how many there are, the claims will see
 
     def release_waiters(self) -> None:
         """Answer everything that waits, emptily: the dispatcher stops."""
@@ -275,6 +275,8 @@ class Database:
         """As before the transaction: its operations unbegun, those that were parked parked again."""
         for operation in operations:
             operation.forget()
+        for operation in group.tried:
+            operation.found = None
         with self._lock:
             taken = [operation for operation in group.tried if operation not in operations]
             self._parked.extendleft(o for o in reversed(taken) if o.wait_seconds > 0)
@@ -282,8 +284,8 @@ class Database:
             if operation.wait_seconds <= 0:  # its time ran out meanwhile
                 operation.finish()
 
-    def _attempt(self, operation: Operation, tx: Transaction, group: Group) -> None:
-        """Run one operation so that what it raises spoils nothing for the others.
+    def _attempt(self, operation: Operation, tx: Transaction, group: Group) -> bool:
+        """Run one operation so that what it raises spoils nothing for the others; False: it raised.
 
         The first of a transaction is undone with the whole of it, the others from a savepoint each.
         """
@@ -305,6 +307,7 @@ class Database:
             else:
                 self.engine.undo()
         (group.answered if finished else group.waiting).append(operation)
+        return operation.error is None
 
     def _serve_waiting(self, begin: Callable[[], Transaction], group: Group) -> Counter[str]:
         """Claims that wait take what this transaction has made pending, first come first served.
@@ -318,8 +321,7 @@ class Database:
             if operation is None:
                 break
             tried.add(operation)
-            self._attempt(operation, begin(), group)
-            if operation not in group.waiting:
+            if self._attempt(operation, begin(), group) and operation not in group.waiting:
                 for (lane, _), n in group.effects[-1].counts.items():
                     arrivals[lane] -= max(0, n)
                 arrivals = +arrivals

@@ -21,6 +21,10 @@ class CannotStart(Exception):
     """Why the dispatcher cannot start, and what to do about it."""
 
 
+class Overtaken(Exception):
+    """Another dispatcher has changed a row between our look at it and our write: the transaction starts over."""
+
+
 class Engine(Protocol):
     """An open database. Only who writes calls what is not marked otherwise, one at a time."""
 

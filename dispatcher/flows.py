@@ -17,6 +17,7 @@ from dispatcher import attempts, checks, fanout, graph, idempotency, kin, second
 from dispatcher import submissions as storage
 from dispatcher.checks import Times
 from dispatcher.database import Database
+from dispatcher.engine import Overtaken
 from dispatcher.graph import Node
 from dispatcher.idempotency import Answer, Repeatable
 from dispatcher.operation import Run
@@ -266,6 +267,7 @@ def _is_not_blocked(row: tuple[Any, ...]) -> bool:
 
 def _revive(tx: Transaction, flow_id: int) -> bool:
     """False: there is nothing to revive."""
+    tx.hold_flow(flow_id=flow_id)
     lost = (TaskStatus.FAILED, TaskStatus.CANCELLED)
     forks_and_joins = [row for row in tx.flow_forks_and_joins(flow_id=flow_id).fetchall() if row[1] in lost]
     tasks = tx.flow_tasks(flow_id=flow_id, ended=1).fetchall()
@@ -278,7 +280,8 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
     kin.count_up(tx, ids)  # for children outside of the flow
     for task_id, *_, unique_key in tasks:
         second_life.check_key(tx, task_id, unique_key)
-        tx.revive(task_id=task_id, now=tx.now)
+        if tx.revive(task_id=task_id, now=tx.now) is None:
+            raise Overtaken
         tx.drop_result(task_id=task_id)
     tx.reopen_nodes(flow_id=flow_id)
     tx.recount_nodes(flow_id=flow_id)

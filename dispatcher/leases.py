@@ -129,6 +129,7 @@ class Leases:
             worker_key=worker.key,
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
             running=int(running),
+            status=before[0],
         )
         if readopted is None:
             return False

@@ -157,7 +157,6 @@ class Ledger:
         worker = Worker(message.worker)
         reports = attempts.Reports(message.results)
         served = Served(message.worker, message.want_types)
-        claims: list[Claim] = []
         wait_seconds = min(message.wait_seconds, self.settings.long_poll_seconds) if message.want else 0.0
 
         def run(tx: Transaction) -> ExchangeAnswer:
@@ -177,23 +176,23 @@ class Ledger:
             self._settle(tx)
             return answer
 
-        def again(tx: Transaction, answer: ExchangeAnswer) -> bool:
+        def again(tx: Transaction, answer: ExchangeAnswer) -> Claim | None:
             claim = self.claims.claim(tx, worker, served, message.want)
-            claims[:] = [] if claim is None else [claim]
             if tx.touched:
                 limits.settle(tx)
-            return claim is not None
+            return claim
 
         if not message.want:
             quick: ExchangeAnswer = self.database.write(run)
             return quick
-        answer, waited = self.database.write_and_wait(run, again, wait_seconds, served)
-        final: ExchangeAnswer = answer
-        final.tasks = [grant for claim in claims for grant in self.claims.grants(claim)]
-        edges = claims[0].edges if claims else {}
-        if edges:
-            with self.database.read() as tx:
-                parents.tell(tx, edges, final.tasks)
+        final: ExchangeAnswer
+        claim: Claim | None
+        final, claim, waited = self.database.write_and_wait(run, again, wait_seconds, served)
+        if claim is not None:
+            final.tasks = self.claims.grants(claim)
+            if claim.edges:
+                with self.database.read() as tx:
+                    parents.tell(tx, claim.edges, final.tasks)
         if not waited:
             final.poll_after_seconds = 1.0
         return final

@@ -11,7 +11,7 @@ from dispatcher.lanes import Served
 from dispatcher.transaction import Transaction
 
 Run = Callable[[Transaction], Any]
-Again = Callable[[Transaction, Any], bool]
+Again = Callable[[Transaction, Any], Any]  # None: nothing found
 
 
 class Operation:
@@ -24,6 +24,7 @@ class Operation:
         self.lanes = lanes
         self.started = False
         self.answer: Any = None
+        self.found: Any = None  # by `again`
         self.error: Exception | None = None
         self._door = threading.Lock()  # closed until the answer is there
         self._door.acquire()
@@ -33,7 +34,10 @@ class Operation:
         if not self.started:
             self.answer = self.run(tx)
             self.started = True
-        return self.again is None or self.again(tx, self.answer) or self.wait_seconds <= 0
+        if self.again is None:
+            return True
+        self.found = self.again(tx, self.answer)
+        return self.found is not None or self.wait_seconds <= 0
 
     def wants(self, arrivals: Counter[str]) -> bool:
         """Would any of these tasks suit it?"""

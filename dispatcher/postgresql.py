@@ -31,7 +31,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from dispatcher import migrations, statements
 from dispatcher.clock import ServerClock
-from dispatcher.engine import CannotStart
+from dispatcher.engine import CannotStart, Overtaken
 from dispatcher.floors import Floors
 from dispatcher.postgresql_schema import Schema
 from dispatcher.statements import PARAMETER, Kind, Run, columns_to_rows
@@ -44,8 +44,9 @@ SHARDS: Final = 64  # two dispatchers that happen to share one only wait for eac
 PLANS_SECONDS: Final = 0.25  # so often is looked whether plans are too old: a tenth of a millisecond each time
 TYPES_TOLD: Final = 100  # a notice has room for 8,000 bytes; whoever misses something looks every second
 # psycopg.OperationalError: the line broke, the server stops, a time-out, a full disk, a deadlock.
-_ABORTING: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UniqueViolation)
+_ABORTING: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UniqueViolation, Overtaken)
 _RETRYABLE: Final = (
+    Overtaken,
     psycopg.errors.UniqueViolation,  # another dispatcher was first with that key: now it can be seen
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
@@ -113,7 +114,7 @@ class PostgreSQL:
     @property
     def aborting(self) -> tuple[type[Exception], ...]:
         """The line broke, the server stops, a time-out, a full disk, a deadlock; or whose mistake is not known."""
-        return (psycopg.Error,) if self._is_pipelining else _ABORTING
+        return (psycopg.Error, Overtaken) if self._is_pipelining else _ABORTING
 
     @property
     def retryable(self) -> tuple[type[Exception], ...]:

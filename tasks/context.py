@@ -133,6 +133,7 @@ class TaskContext:
         self._snapshot_at = 0.0
         self._small = True  # whether the last state seen was small
         self._output: list[Raw] = []
+        self._chunks = 0  # so many of them belong to that state
         self._output_bytes = 0
 
     @property
@@ -176,13 +177,17 @@ class TaskContext:
         due = now - self._sent_at >= self._interval_seconds or self._output_bytes > _OUTPUT_BYTES_AIM
         if self._small or due or stopping or output is not None:
             chunk = encode_body(output, "an output chunk") if output is not None else None
-            self._snapshot = encode_body(state, "the checkpoint's state")
+            snapshot = encode_body(state, "the checkpoint's state")
             self._snapshot_at = now
-            self._small = len(memoryview(self._snapshot)) <= _SMALL_BYTES
+            self._small = len(memoryview(snapshot)) <= _SMALL_BYTES
             self._progress = _checked(progress)
             if chunk is not None:
                 self._output.append(chunk)
                 self._output_bytes += len(memoryview(chunk))
+            chunks = len(self._output)
+            # At once, with no call between: a signal may interrupt the task anywhere else, and in between it
+            # would lose the chunk of a state that says it is done.
+            self._snapshot, self._chunks = snapshot, chunks
         if progress is not None:
             self._board.tell(self._serial, _checked(progress), None)
         else:
@@ -220,9 +225,9 @@ class TaskContext:
             state=self._snapshot,
             progress=self._progress,
             elapsed_seconds=before + self._snapshot_at - self._started_at,
-            output=self._output,
+            output=self._output[: self._chunks],
         )
-        self._snapshot, self._output, self._output_bytes = None, [], 0
+        self._snapshot, self._output, self._output_bytes, self._chunks = None, [], 0, 0
         return body
 
     @property

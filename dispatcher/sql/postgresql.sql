@@ -159,6 +159,29 @@ SELECT (SELECT CAST(COALESCE(MAX(extract(epoch FROM clock_timestamp() - xact_sta
        (SELECT CAST(COALESCE(SUM(n_dead_tup), 0) AS BIGINT) FROM pg_stat_user_tables
          WHERE schemaname = current_schema());
 
+-- name: claim_lanes
+-- Whoever declares the worker dead waits for this claim, or this claim for that.
+SELECT w.worker_key, EXISTS (SELECT 1 FROM pauses) OR EXISTS (SELECT 1 FROM limits WHERE kind IN ('queue', 'type')),
+       l.lane
+  FROM workers w LEFT JOIN (SELECT queue || '/' || type AS lane FROM task_counts
+                             WHERE status = 'pending' GROUP BY queue, type HAVING SUM(n) > 0) l ON 1 = 1
+ WHERE w.worker_id = :worker_id AND w.state = 'alive' FOR SHARE OF w;
+
+-- name: live_parents$
+-- Those that count do not end before this transaction has.
+SELECT (SELECT COUNT(*) FROM (
+          SELECT 1 FROM edges e JOIN tasks t ON t.task_id = e.parent_id
+           WHERE e.child_id = :child_id AND t.status NOT IN ('completed', 'failed', 'cancelled')
+           ORDER BY t.task_id FOR SHARE OF t) live)
+     + (SELECT COUNT(*) FROM (
+          SELECT 1 FROM edges e JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
+           WHERE e.child_id = :child_id AND n.status NOT IN ('completed', 'failed', 'cancelled')
+           ORDER BY n.node_id FOR SHARE OF n) live);
+
+-- name: hold_flow!
+SELECT 1 FROM nodes n JOIN tasks t ON t.task_id = n.node_id
+ WHERE n.flow_id = :flow_id ORDER BY t.task_id FOR SHARE OF t;
+
 -- name: add_nodes!
 INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, status, counted)
 SELECT CAST(value ->> 0 AS BIGINT), :flow_id, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), value ->> 4,

@@ -280,6 +280,7 @@ UPDATE tasks SET status = 'in-progress', worker_key = :worker_key, lease_id = :l
        crashes = tasks.crashes - a.counted, alone = a.alone
   FROM attempts a
  WHERE tasks.task_id = :task_id AND tasks.attempt = :attempt AND tasks.status IN ('pending', 'scheduled')
+   AND tasks.status = :status
    AND a.task_id = :task_id AND a.attempt = :attempt AND a.lease_id = :lease_id AND a.outcome = 'reclaimed'
    AND (tasks.revived_attempt IS NULL OR tasks.revived_attempt < tasks.attempt)
 RETURNING tasks.queue || '/' || tasks.type, COALESCE(tasks.saved_seconds, 0) - COALESCE(tasks.resumed_seconds, 0);
@@ -344,7 +345,7 @@ UPDATE tasks SET status = :status, run_at = :run_at, finished_at = :finished_at,
        missing_since = NULL, running = 0,
        progress = (SELECT c.progress FROM checkpoints c WHERE c.task_id = tasks.task_id)
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
-RETURNING task_id;
+RETURNING flow_id, kin;
 
 -- name: record_attempt!
 -- History: one row when an attempt ends that did not complete its task.
@@ -402,9 +403,9 @@ SELECT status, queue || '/' || type, attempt, lease_id, worker_key, limit_key, p
   FROM tasks WHERE task_id = :task_id;
 
 -- name: cancel^
--- A task that waits ends; one that runs is ended by end_attempt.
+-- A task that waits, as :status, ends; one that runs is ended by end_attempt.
 UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL, waiting = 0
- WHERE task_id = :task_id AND status IN ('blocked', 'scheduled', 'pending')
+ WHERE task_id = :task_id AND status = :status AND status IN ('blocked', 'scheduled', 'pending')
 RETURNING task_id;
 
 -- name: revive^
@@ -824,6 +825,10 @@ UPDATE nodes SET waiting = 0, status = 'cancelled' WHERE flow_id = :flow_id AND 
 -- name: reopen_nodes!
 -- Forks and joins of a flow that did not complete wait again.
 UPDATE nodes SET status = 'blocked', error = NULL WHERE flow_id = :flow_id AND status IN ('failed', 'cancelled');
+
+-- name: hold_flow!
+-- Until this transaction ends, no task of the flow does. Where there is one writer, that is so anyway.
+SELECT 1 WHERE :flow_id IS NULL;
 
 -- name: recount_nodes!
 -- How many live parents each fork and join of the flow has.

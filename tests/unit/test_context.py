@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
 from typing import Any
 
 import msgspec
@@ -40,6 +42,31 @@ def test_the_time_behind_a_checkpoint_counts_all_attempts() -> None:
     trial.checkpoint({})
 
     assert 10.0 <= trial.sent[0].elapsed_seconds < 15.0
+
+
+def test_a_signal_between_any_two_steps_leaves_a_state_with_all_its_output() -> None:
+    """The handler raises as that of a task that is to stop does, at a moment that nobody chooses."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    ahead: list[tuple[int, int]] = []
+    try:
+        for microseconds in range(200, 600, 2):
+            trial, done = TaskContext(interval_seconds=1e9), 0
+            with contextlib.suppress(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)
+                while True:
+                    done += 1
+                    trial.checkpoint({"done": done}, output=done)
+            unsent = trial.unsent()
+            if unsent is not None and (state := msgspec.json.decode(unsent.state)["done"]) != len(unsent.output):
+                ahead.append((state, len(unsent.output)))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert ahead == []
 
 
 def test_a_checkpoint_that_is_not_due_is_kept_back() -> None:

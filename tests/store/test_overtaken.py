@@ -1,0 +1,125 @@
+"""Two dispatchers on one PostgreSQL: what one has read, the other changes before the first one writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from dispatcher.postgresql import PostgreSQL
+from shared.settings import FEATURES
+from tests.support.builder import Builder
+from tests.support.dispatcher import Dispatcher
+from tests.support.fake_clock import FakeClock
+from tests.support.messages import completed, failed
+from tests.support.stores import PostgreSQLStore
+from tests.support.waiting import Call, wait_until
+
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@pytest.fixture(params=[FEATURES, frozenset({"notify", "prepare"})], ids=["pipeline", "one by one"])
+def pair(
+    request: pytest.FixtureRequest, postgres: tuple[str, str], clock: FakeClock
+) -> Iterator[tuple[Builder, Builder]]:
+    store = PostgreSQLStore(*postgres, request.param)
+    dispatchers = [Dispatcher(store, clock), Dispatcher(store, clock)]
+    yield Builder(dispatchers[0]), Builder(dispatchers[1])
+    for dispatcher in dispatchers:
+        dispatcher.close()
+    store.check()
+    store.drop()
+
+
+def just_before(tasks: Builder, name: str, act: Callable[[], Any]) -> None:
+    """Once, when this dispatcher is about to run a statement, something else happens."""
+    engine = tasks.dispatcher.database.engine
+    assert isinstance(engine, PostgreSQL)
+    run = engine.statements[name]
+    acts = [act]
+
+    def run_late(connection: Any, **values: Any) -> Any:
+        if acts:
+            acts.pop()()
+        return run(connection, **values)
+
+    engine.statements = {**engine.statements, name: run_late}
+
+
+def test_a_task_claimed_while_it_is_cancelled_ends_as_one_that_runs(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    task_id = first.submit()
+    grants: list[Any] = []
+    just_before(first, "cancel", lambda: grants.extend(second.claim("w1")))
+
+    first.cancel(task_id)
+    answer = second.report(completed(grants[0]))
+
+    assert (first.status(task_id), first.outcomes(task_id)) == ("cancelled", ["cancelled"])
+    assert [over.task_id for over in [*answer.lost, *answer.cancel]] == [task_id]
+
+
+def test_a_child_that_comes_while_its_parent_fails_is_cancelled(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    grant = first.start("w1", max_retries=0)
+    children: list[int] = []
+    just_before(first, "end_attempt", lambda: children.append(second.submit(depends_on=[grant.task_id])))
+
+    first.report(failed(grant))
+
+    assert (first.status(grant.task_id), first.status(children[0])) == ("failed", "cancelled")
+
+
+def test_a_task_completed_while_it_is_reclaimed_stays_completed(
+    pair: tuple[Builder, Builder], clock: FakeClock
+) -> None:
+    first, second = pair
+    grant = second.start("w1")
+    clock.advance(first.dispatcher.settings.lease_seconds + 1)
+    second.say("w1")
+    just_before(first, "end_attempt", lambda: second.report(completed(grant)))
+
+    first.dispatcher.ledger.reclaim_expired()
+
+    assert (first.status(grant.task_id), first.outcomes(grant.task_id)) == ("completed", ["completed"])
+
+
+def test_a_claim_waits_for_who_declares_its_worker_dead(pair: tuple[Builder, Builder], clock: FakeClock) -> None:
+    first, second = pair
+    second.say("w1")
+    first.submit()
+    clock.advance(first.dispatcher.settings.heartbeat_timeout_seconds + 1)
+    calls: list[Call] = []
+
+    def claim_meanwhile() -> None:
+        calls.append(Call(second.dispatcher.database.write, lambda tx: tx.claim_lanes(worker_id="w1").fetchall()))
+        wait_until(lambda: calls[0].done or first.dispatcher.rows(WAITING), "the claim to wait or to be answered")
+
+    just_before(first, "held_of_worker", claim_meanwhile)
+    first.dispatcher.ledger.reclaim_silent()
+
+    assert calls[0].result() == []
+
+
+def test_what_a_claim_found_is_forgotten_with_its_transaction(pair: tuple[Builder, Builder]) -> None:
+    tasks, _ = pair
+    engine, database = tasks.dispatcher.database.engine, tasks.dispatcher.database
+    tasks.say("w1")
+    parked = Call(tasks.say, "w1", want=1, wait_seconds=0.3)
+    wait_until(lambda: database._parked, "the claim to wait")
+    operation = database._parked[0]
+    commit = engine.commit
+    losses = [psycopg.errors.DeadlockDetected("the other one was faster")]
+
+    def lose_once(*args: Any) -> None:
+        if losses:
+            wait_until(lambda: operation.wait_seconds == 0, "its time to be over")
+            raise losses.pop()
+        commit(*args)
+
+    engine.commit = lose_once  # type: ignore[method-assign]
+    tasks.submit()
+
+    assert parked.result().tasks == []
