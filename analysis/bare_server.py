@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.mt import MTServer
 
 from analysis.peers.servers import free_port
-from shared import errors
 from shared.client import DispatcherClient
 
 _PAGE = bytes(4096)
@@ -65,23 +63,11 @@ def bare_server() -> Iterator[str]:
         process = subprocess.Popen(command)
         url = f"http://127.0.0.1:{port}"
         try:
-            _wait_for(url)
+            DispatcherClient(url, patience_seconds=_START_SECONDS).ready()
             yield url
         finally:
             process.terminate()
             process.wait()
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            DispatcherClient(url).ready()
-            return
-        except errors.BatonError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 if __name__ == "__main__":

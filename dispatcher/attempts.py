@@ -47,8 +47,6 @@ class Held(NamedTuple):
     checkpoint_seq: int | None
     saved_seconds: float | None
     limit_key: str | None
-    flow_id: int | None
-    kin: int | None
 
     @property
     def backoff_policy(self) -> Backoff:
@@ -110,8 +108,27 @@ def end(
     if relatives is None:
         raise Overtaken
     flow_id, kinship = relatives  # as they are now: a child may have come since
-    elapsed = _elapsed(tx, held, report, unheard_seconds)
+    counted = outcome is Outcome.RECLAIMED and crashes is not None
+    _record(tx, held, outcome, error, _elapsed(tx, held, report, unheard_seconds), counted)
+    if status in ENDED:
+        tx.record_error(task_id=[held.task_id], attempt=held.attempt, error=error, error_type=_type_of(error))
+    if run_at is not None:
+        tx.due(run_at)
+    tx.moved(held.lane, TaskStatus.IN_PROGRESS, status, [held.task_id], held.limit_key)
+    if outcome in _EVENT:
+        facts = {"task_id": held.task_id, "attempt": held.attempt, "next": str(status), "worker": worker}
+        tx.log(_EVENT[outcome], **facts, reason=_message(error))
+    if status in ENDED and (kinship is not None or flow_id is not None):
+        kin.ended(tx, [(held.task_id, flow_id, kinship)], status)
+
+
+def _record(
+    tx: Transaction, held: Held, outcome: Outcome, error: bytes | None, elapsed: float, counted: bool
+) -> None:
+    """The attempt's row in the history, and the account of its time; `counted`: as a crash of the task."""
     lost = max(0.0, elapsed - held.saved_here)
+    tx.work["saved"] += held.saved_here
+    tx.work["lost"] += lost
     tx.record_attempt(
         task_id=held.task_id,
         attempt=held.attempt,
@@ -124,21 +141,9 @@ def end(
         resumed_seq=held.resumed_seq,
         lost_seconds=lost,
         alone=held.alone,
-        counted=int(outcome is Outcome.RECLAIMED and crashes is not None),
+        counted=int(counted),
         error=error,
     )
-    if status in ENDED:
-        tx.record_error(task_id=[held.task_id], attempt=held.attempt, error=error, error_type=_type_of(error))
-    if run_at is not None:
-        tx.due(run_at)
-    tx.work["saved"] += held.saved_here
-    tx.work["lost"] += lost
-    tx.moved(held.lane, TaskStatus.IN_PROGRESS, status, [held.task_id], held.limit_key)
-    if outcome in _EVENT:
-        facts = {"task_id": held.task_id, "attempt": held.attempt, "next": str(status), "worker": worker}
-        tx.log(_EVENT[outcome], **facts, reason=_message(error))
-    if status in ENDED and (kinship is not None or flow_id is not None):
-        kin.ended(tx, [(held.task_id, flow_id, kinship)], status)
 
 
 def cancel(

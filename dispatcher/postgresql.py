@@ -1,8 +1,8 @@
 """PostgreSQL: any number of dispatchers on one server, the same statements but for a few.
 
 The schema is in postgresql_schema.py. Time is the server's. Who works alone on a row is decided by row
-locks, so a transaction may lose against one of another dispatcher (deadlock, serialization): it is
-undone as a whole and tried again.
+locks, so a transaction may lose against one of another dispatcher (deadlock, serialization, or a row
+that is not as it was read: Overtaken): it is undone as a whole and tried again.
 
 Statements are sent without waiting for the answers of those before them, unless somebody needs these
 (a pipeline): a submission waits twice instead of five times, a claim three times instead of six. So an

@@ -333,8 +333,7 @@ SELECT value ->> 0, :attempt, :lease_id, value ->> 1, value ->> 2, CAST(value ->
 -- name: held^
 -- Fenced: what must be known to decide how an attempt ends.
 SELECT task_id, attempt, lease_id, queue || '/' || type, worker_key, started_at, failures, crashes, releases, alone, running,
-       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds, limit_key,
-       flow_id, kin
+       max_retries, crash_limit, backoff, resumed_seq, resumed_seconds, checkpoint_seq, saved_seconds, limit_key
   FROM tasks
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress';
 

@@ -123,3 +123,64 @@ def test_what_a_claim_found_is_forgotten_with_its_transaction(pair: tuple[Builde
     tasks.submit()
 
     assert parked.result().tasks == []
+
+
+def test_a_child_revived_while_its_parent_ends_may_run(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    parent_id = first.submit()
+    child_id = first.submit(depends_on=[parent_id])
+    first.cancel(child_id)
+    grant = second.claim_one("w1")
+    calls: list[Call] = []
+
+    def end_meanwhile() -> None:
+        calls.append(Call(second.report, completed(grant)))
+        wait_until(lambda: calls[0].done or first.dispatcher.rows(WAITING), "the end to wait or to be stored")
+
+    just_before(first, "block", end_meanwhile)
+    first.revive(child_id)
+    calls[0].result()
+
+    assert (first.status(parent_id), first.status(child_id)) == ("completed", "pending")
+
+
+def test_a_claim_that_raises_while_it_is_served_costs_nobody_else(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    second.say("w1")
+    second.say("w2")
+    database = second.dispatcher.database
+    calls = [Call(second.say, "w1", want=1, wait_seconds=20)]
+    wait_until(lambda: len(database._parked) == 1, "the first claim to wait")
+    calls.append(Call(second.say, "w2", want=1, wait_seconds=20))
+    wait_until(lambda: len(database._parked) == 2, "the second one")
+
+    def fail_once() -> None:
+        raise ValueError("a mistake in one claim")
+
+    just_before(second, "claim", fail_once)
+    task_id = first.submit()
+    second.dispatcher.database.serve_parked()  # what is without notices, wakes too
+
+    with pytest.raises(ValueError, match="a mistake in one claim"):
+        calls[0].result()
+    assert [grant.task_id for grant in calls[1].result().tasks] == [task_id]
+    assert second.dispatcher.fatal == []
+
+
+def test_a_second_look_serves_all_who_wait(postgres: tuple[str, str], clock: FakeClock) -> None:
+    store = PostgreSQLStore(*postgres, FEATURES - {"notify"})
+    dispatchers = [Dispatcher(store, clock), Dispatcher(store, clock)]
+    first, second = map(Builder, dispatchers)
+    for number in range(3):
+        second.say(f"w{number}")
+    calls = [Call(second.say, f"w{number}", want=1, wait_seconds=20) for number in range(3)]
+    wait_until(lambda: len(second.dispatcher.database._parked) == 3, "the claims to wait")
+
+    ids = first.submit_many(3)
+    second.dispatcher.database.serve_parked()
+
+    assert sorted(grant.task_id for call in calls for grant in call.result().tasks) == ids
+    for dispatcher in dispatchers:
+        dispatcher.close()
+    store.check()
+    store.drop()
