@@ -49,7 +49,7 @@ class Heartbeat:
         """Beat at once: something about the worker has changed."""
         with self._hand.changed:
             self._poked = True
-            self._hand.changed.notify_all()
+            self._hand.changed.tell()
 
     def run_forever(self, stop: threading.Event) -> None:
         """Beat until `stop` is set (and the heart is poked)."""

@@ -7,7 +7,6 @@ use it; each method is one step under the lock `changed`. See outgoing.py for th
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -15,16 +14,17 @@ from collections.abc import Callable, Collection, Iterable
 from msgspec import UNSET
 
 from shared.protocol import Checkpoint, Grant, Holding, Result
+from worker.changed import Changed
 from worker.outgoing import Key, Outgoing
 from worker.strand import Running
 from worker.tail import Said
 
 
 class Hand:
-    """What the worker holds. `changed` is notified when there is something to deliver or to ask for."""
+    """What the worker holds. `changed` is told when there is something to deliver or to ask for."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed = Changed()
         self.outgoing = Outgoing(self.changed)
         self._grants: dict[Key, Grant] = {}  # without a result yet
         # Those that no child has, and perhaps some dropped ones: for main strands, and for those that wait.

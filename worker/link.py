@@ -133,7 +133,7 @@ class Link:
             self._spoke_at = max(self._spoke_at, sent_at)
             news, self.is_away = self.is_away, False
             if news:
-                self._hand.changed.notify_all()
+                self._hand.changed.tell()
         if news:
             self._log("dispatcher_back")
 

@@ -7,7 +7,6 @@ for that answer.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from shared.protocol import Checkpoint, Grant, Result
+from worker.changed import Changed
 from worker.tail import LogSlice, Said, Tail
 
 Key = tuple[int, int]  # (task_id, attempt)
@@ -40,7 +40,7 @@ class Parcel(Struct, eq=False, omit_defaults=True):
 class Outgoing:
     """Checkpoints and results not delivered yet. Each method is one step under the hand's lock."""
 
-    def __init__(self, changed: threading.Condition) -> None:
+    def __init__(self, changed: Changed) -> None:
         self._changed = changed
         self._results: deque[Result] = deque()
         self._checkpoints: dict[Key, list[Checkpoint]] = {}
@@ -81,7 +81,7 @@ class Outgoing:
                 ended = [(r.task_id, r.attempt) for r in results]
                 self._last_tails.update({key: self._tails.pop(key) for key in ended if key in self._tails})
             self._results.extend(results)
-            self._changed.notify_all()
+            self._changed.tell()
 
     def restore(self, parcel: Parcel) -> None:
         """Deliver what an earlier worker could not."""
@@ -96,7 +96,7 @@ class Outgoing:
         with self._changed:
             kept = [c for c in self._checkpoints.get(key, ()) if c.output]
             self._checkpoints[key] = [*kept, checkpoint]
-            self._changed.notify_all()
+            self._changed.tell()
 
     def say(self, grant: Grant, lines: Iterable[Said]) -> None:
         """Log lines of a running attempt, for the next heartbeat or its result, whichever comes first."""
@@ -214,7 +214,7 @@ class Outgoing:
     def _arrived(self, parcel: Parcel) -> None:
         if parcel in self._on_their_way:
             self._on_their_way.remove(parcel)
-        self._changed.notify_all()
+        self._changed.tell()
 
     def returned(self, parcel: Parcel) -> None:
         """The parcel did not get through: everything in it waits again."""

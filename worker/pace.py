@@ -15,8 +15,8 @@ from shared.protocol import WANT_MAX
 # Work to have ahead for each slot. Enough that a slot never waits for the dispatcher (an exchange takes
 # some milliseconds, a slow network 0.1 s), little enough that a task is not kept from an idle worker.
 AHEAD_SECONDS: Final = 0.25
-# Tasks to have ahead for each slot, however short: two claims of 500, one being worked on.
-AHEAD_TASKS: Final = 1000
+# Tasks to have ahead for each slot, however short: two claims of 1,000, one being worked on.
+AHEAD_TASKS: Final = 2 * WANT_MAX
 _RECENT_TASKS: Final = 50  # a type not among so many last ones is not expected in the next claim
 _NEW_WEIGHT: Final = 0.3  # of one more batch in the running mean: the last few batches decide
 _GROWTH: Final = 4  # ask for at most so many times what has ended recently, so trust grows in steps

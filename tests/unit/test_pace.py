@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.protocol import WANT_MAX
 from worker.pace import AHEAD_TASKS, Pace
 
 
@@ -36,18 +37,18 @@ def test_trust_grows_in_steps() -> None:
     pace = Pace()
 
     wants = []
-    for _ in range(6):
+    for _ in range(7):
         wants.append(pace.want(1, 0))
         pace.observe("tiny", wants[-1], wants[-1] * 1e-6)
 
-    assert wants == [1, 4, 20, 100, 500, AHEAD_TASKS]
+    assert wants == [1, 4, 20, 100, 500, WANT_MAX, WANT_MAX]
 
 
 def test_however_short_the_tasks_only_so_many_are_held() -> None:
     pace = Pace()
     pace.observe("tiny", 10_000, 0.0)
 
-    assert pace.want(1, 0) == AHEAD_TASKS
+    assert [pace.want(1, held) for held in (0, AHEAD_TASKS // 2, AHEAD_TASKS // 2 + 1)] == [WANT_MAX, WANT_MAX, 0]
 
 
 def test_the_slowest_recent_type_decides() -> None:
