@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import apsw
 import pytest
@@ -142,6 +143,18 @@ def test_a_disk_that_fills_while_a_parked_claim_is_served_answers_everybody(
     assert tasks.dispatcher.rows("SELECT COUNT(*) FROM tasks") == [(0,)]
 
 
+def _count_commits(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    commits: list[None] = []
+    commit = database.engine.commit
+
+    def counted(*facts: Any) -> None:
+        commits.append(None)
+        commit(*facts)
+
+    monkeypatch.setattr(database.engine, "commit", counted)
+    return commits
+
+
 def _disk_full(connection: apsw.Connection, **values: object) -> None:
     connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').get}")
     connection.execute("INSERT INTO task_payloads VALUES (999, zeroblob(1000000))")
@@ -217,6 +230,49 @@ def test_who_meets_nobody_writes_in_its_own_thread_and_who_must_wait_does_not(ta
         held.wait_for_queued(1)
 
     assert (alone, waiting.result()) == (threading.current_thread().name, "writer")
+
+
+def test_callers_that_met_share_the_next_commit_too(tasks: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tasks.dispatcher.database
+    with WriterHeld(database) as held:
+        together = [Call(database.write, lambda tx: None) for _ in range(2)]
+        held.wait_for_queued(2)
+    for call in together:
+        call.result()
+    monkeypatch.setattr(database, "_sharing_saves", LIMIT_SECONDS)
+    commits = _count_commits(database, monkeypatch)
+
+    first = Call(tasks.submit)
+    held.wait_for_queued(1)
+    second = Call(tasks.submit)
+
+    assert sorted([first.result(), second.result()]) == [1, 2]
+    assert commits == [None]
+
+
+def test_who_comes_back_alone_is_not_waited_for_again(tasks: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tasks.dispatcher.database
+    monkeypatch.setattr(database, "_expected", 2)
+    monkeypatch.setattr(database, "_sharing_saves", 0.001)
+    tasks.submit()
+    monkeypatch.setattr(database, "_sharing_saves", 10 * LIMIT_SECONDS)
+
+    assert Call(tasks.submit).result() == 2
+
+
+@pytest.mark.parametrize(
+    ("work", "commit", "operations", "seconds"),
+    [
+        (0.0002, 0.0003, 1, 0.0003),  # small writes: the commit is most of it
+        (0.0008, 0.0003, 4, 0.0003),
+        (0.0060, 0.0010, 1, 0.0),  # hundreds of results: nobody should wait for company
+        (0.0002, 0.0300, 1, 0.005),  # a slow disk
+    ],
+)
+def test_a_transaction_waits_for_company_as_long_as_that_saves(
+    work: float, commit: float, operations: int, seconds: float
+) -> None:
+    assert database_module.sharing_saves(work, commit, operations) == seconds
 
 
 @ON_SQLITE

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from dispatcher.transaction import Transaction
 from shared.protocol import ExchangeAnswer
 from tests.support.builder import Builder
 from tests.support.messages import completed, crashed, holding
@@ -175,3 +177,19 @@ def test_a_heartbeat_does_not_wait_behind_a_parked_claim(tasks: Builder) -> None
     assert not call.done
     tasks.dispatcher.database.release_waiters()
     call.result()
+
+
+def test_another_dispatchers_notice_between_a_look_and_its_parking_is_not_lost(tasks: Builder) -> None:
+    database = tasks.dispatcher.database
+    looks: list[None] = []
+
+    def look(tx: Transaction, answer: object) -> str | None:
+        looks.append(None)
+        if len(looks) > 1:
+            return "found"
+        database._hear(Counter({"default/noop": 1}))
+        return None
+
+    _, found, _ = database.write_and_wait(lambda tx: None, look, LIMIT_SECONDS, None)
+
+    assert found == "found"
