@@ -14,21 +14,41 @@ from shared.client import DispatcherClient
 from shared.protocol import PAGE_MAX
 
 
+class Limit(NamedTuple):
+    """What the same machine did in the same minutes with less to do, or a peer's program, in the same unit."""
+
+    name: str
+    value: float
+
+
 class Figure(NamedTuple):
-    """One row: what was measured, the value in its unit, and the aim it is held against."""
+    """One row: what was measured, the value in its unit, the aim, and what it is compared with in this run."""
 
     name: str
     value: float
     unit: str
     aim: str
+    limit: Limit | None = None
 
     @property
     def shown(self) -> str:
         """The value with as many digits as it deserves."""
-        digits = (
-            0 if abs(self.value) >= 1000 or self.value == int(self.value) else 3 if abs(self.value) < 10 else 1
-        )
-        return f"{self.value:,.{digits}f}"
+        return _digits(self.value)
+
+    @property
+    def limit_shown(self) -> str:
+        """The limit and what it is; empty if there is none."""
+        return f"{_digits(self.limit.value)} ({self.limit.name})" if self.limit else ""
+
+    @property
+    def ratio(self) -> str:
+        """Ours as a multiple of the limit; empty if there is none."""
+        return f"{self.value / self.limit.value:.2f}" if self.limit and self.limit.value else ""
+
+
+def _digits(value: float) -> str:
+    digits = 0 if abs(value) >= 1000 or value == int(value) else 3 if abs(value) < 10 else 1
+    return f"{value:,.{digits}f}"
 
 
 @contextlib.contextmanager

@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from analysis import console as screen
-from analysis import recovery_analysis_plot, recovery_reading, results, throughput_analysis_plot
+from analysis import ledger_alone, recovery_analysis_plot, recovery_reading, results, throughput_analysis_plot
 from analysis.batch import Attempt, Save, TaskRun
 from analysis.crew import Usage
 from analysis.cut_proxy import lines
+from analysis.figures import Figure, Limit
 from analysis.recovery import Plan, Recovery, Run, _losses
 from analysis.throughput import Plan as ThroughputPlan
 from analysis.throughput import Run as ThroughputRun
@@ -239,3 +240,16 @@ def _check_page(written: list[Path]) -> None:
     assert text.count("data:image/png;base64,") == len(pictures)
     assert "http" not in text.replace("http-equiv", "")
     assert text.count("<img alt=") == len(pictures)
+
+
+def test_a_figure_is_shown_as_a_multiple_of_its_limit() -> None:
+    figure = Figure("drain", 45_000.0, "tasks/s", "≥ 60,000", Limit("the ledger alone", 90_000.0))
+
+    assert (figure.shown, figure.limit_shown, figure.ratio) == ("45,000", "90,000 (the ledger alone)", "0.50")
+    assert figure._replace(limit=None).ratio == figure._replace(limit=None).limit_shown == ""
+
+
+def test_the_ledger_alone_submits_and_drains() -> None:
+    rates = ledger_alone.measure(batches=1)
+
+    assert min(rates.submitted, rates.drained) > 0
