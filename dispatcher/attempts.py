@@ -18,7 +18,7 @@ from dispatcher.transaction import Transaction, encoded, grouped
 from shared import backoff
 from shared.backoff import Backoff
 from shared.lifecycle import ENDED, Outcome, TaskStatus
-from shared.protocol import KEY_CHARS_MAX, CheckpointBody, Refusal, Result
+from shared.protocol import KEY_CHARS_MAX, NULL, CheckpointBody, Refusal, Result
 
 _encode = msgspec.json.Encoder().encode
 CANCELLED: Final = _encode({"type": "Cancelled", "message": "cancelled on request"})
@@ -231,28 +231,28 @@ class Reports:
 
 
 def complete(tx: Transaction, reports: Reports) -> set[tuple[int, int]]:
-    """End tasks with their results; returns the (task_id, attempt) whose grant still held."""
+    """End tasks with their results; returns the (task_id, attempt) whose grant no longer held."""
     ended: list[tuple[Any, ...]] = []
-    won: set[tuple[int, int]] = set()
+    over: set[tuple[int, int]] = set()
     for attempt, lease_id, rows, text in reports.alike:
         these = tx.complete(rows=text, attempt=attempt, lease_id=lease_id, now=tx.now).fetchall()
         if len(these) < len(rows):
             held = {row[0] for row in these}
+            over.update((row[0], attempt) for row in rows if row[0] not in held)
             rows = [row for row in rows if row[0] in held]
             text = encoded(rows)
         if rows:
             tx.record_results(rows=text, attempt=attempt, lease_id=lease_id)
         ended += these
-        won.update((task_id, attempt) for task_id, *_ in rows)
-        tx.work["useful"] += sum(seconds for _, seconds, *_ in rows)
+        tx.work["useful"] += sum(row[1] for row in rows)
     if ended:
         _tell(tx, ended)
-    return won
+    return over
 
 
 def _tell(tx: Transaction, ended: Sequence[tuple[Any, ...]]) -> None:
     """What follows from the completion of tasks, as the statement `complete` answers them."""
-    for lane, those in grouped((row[1], row[0]) for row in ended).items():
+    for lane, those in grouped([row[1] for row in ended], [row[0] for row in ended]).items():
         tx.moved(lane, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, those)
     tx.work["useful"] += sum(row[2] for row in ended if row[2] is not None)
     remembered = [row[0] for row in ended if row[3] is not None]
@@ -268,8 +268,9 @@ def _tell(tx: Transaction, ended: Sequence[tuple[Any, ...]]) -> None:
 
 def _row(report: Result) -> Row:
     """The result travels as text: JSON has no NUL and no stray surrogate, so it comes back byte for byte."""
-    body = bytes(report.result)
-    result = None if body == b"null" else body.decode()
+    result = None
+    if report.result is not NULL and (body := bytes(report.result)) != b"null":
+        result = body.decode()
     return report.task_id, report.elapsed_seconds or 0.0, int(report.cached), result
 
 

@@ -70,9 +70,7 @@ class Claims:
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
             now=tx.now,
         )
-        lanes = {c[4] for c in chosen}
-        alike = grouped((c[4], c[1]) for c in chosen) if len(lanes) > 1 else {chosen[0][4]: ids}
-        for lane, those in alike.items():
+        for lane, those in grouped([candidate[4] for candidate in chosen], ids).items():
             tx.moved(lane, TaskStatus.PENDING, TaskStatus.IN_PROGRESS, those)
         keyed = [(c[1], c[4], c[8]) for c in chosen if c[8] is not None]
         if keyed:
@@ -126,14 +124,14 @@ def _travelling(candidates: Iterable[Candidate]) -> list[Candidate]:
     chosen: list[Candidate] = []
     size = 0
     for candidate in candidates:
-        _, _, _, alone, _, _, checkpoint_seq, payload, *_ = candidate
+        alone = candidate[3]
         if chosen and (alone or size > ANSWER_BYTES):
             break
         chosen.append(candidate)
-        if payload is not None:
-            size += len(payload)
-        if checkpoint_seq is not None:
-            size += BODY_BYTES_MAX  # its state may be as large
+        if candidate[7] is not None:
+            size += len(candidate[7])  # its payload
+        if candidate[6] is not None:
+            size += BODY_BYTES_MAX  # its checkpoint's state may be as large
         if alone:
             break
     return chosen

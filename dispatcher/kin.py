@@ -72,7 +72,8 @@ def _count_down(tx: Transaction, ended: Sequence[int]) -> list[End]:
     children = _ids.decode(tx.children(node_ids=encoded(ended)))
     alike = {1: children}  # by how many of its parents have ended: of one alone, every child has one
     if len(ended) > 1:
-        alike = grouped((n, child_id) for child_id, n in Counter(children).items())
+        waits = Counter(children)
+        alike = grouped(list(waits.values()), waits)
     ready: list[tuple[int, str]] = []
     for n, those in alike.items():
         tasks = [child_id for child_id in those if child_id > 0]
@@ -157,7 +158,7 @@ def cancel_blocked(tx: Transaction, task_ids: Sequence[int], error: bytes, error
         tx.record_error(task_id=ids, attempt=attempts, error=error, error_type=error_type)
     for _, _, _, flow_id, *_ in rows:
         tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
-    for (lane, limit_key), those in grouped(((row[1], row[5]), row[0]) for row in rows).items():
+    for (lane, limit_key), those in grouped([(row[1], row[5]) for row in rows], [row[0] for row in rows]).items():
         tx.moved(lane, TaskStatus.BLOCKED, TaskStatus.CANCELLED, those, limit_key)
     return [row[0] for row in rows if (row[4] or 0) & HAS_CHILDREN]
 

@@ -204,12 +204,11 @@ class Leases:
 
     def complete(self, tx: Transaction, reports: Reports, answer: ExchangeAnswer) -> None:
         """End tasks with their results. A repeat of the report that won is no loss."""
-        won = attempts.complete(tx, reports)
-        unsettled = [] if len(won) == len(reports.completed) else reports.completed
-        for report in [*unsettled, *reports.repeated]:
-            grant = report.task_id, report.attempt
-            if (grant not in won or report in reports.repeated) and not attempts.is_repeat(tx, report):
-                answer.lost.append(TaskAttempt(*grant))
+        over = attempts.complete(tx, reports)
+        unsettled = [r for r in reports.completed if (r.task_id, r.attempt) in over] if over else []
+        for report in unsettled + reports.repeated:
+            if not attempts.is_repeat(tx, report):
+                answer.lost.append(TaskAttempt(report.task_id, report.attempt))
 
     def fail(self, tx: Transaction, held: Held, report: Result) -> None:
         """The task raised or overran its time: try again after a pause, or leave it as a dead letter."""

@@ -208,7 +208,8 @@ class Ledger:
 
         def run(tx: Transaction) -> float | None:
             promoted = tx.promote(now=tx.now, n=BITE).fetchall()
-            for (lane, key), ids in grouped(((lane, key), task_id) for lane, task_id, key in promoted).items():
+            alike = grouped([(lane, key) for lane, _, key in promoted], [task_id for _, task_id, _ in promoted])
+            for (lane, key), ids in alike.items():
                 tx.moved(lane, TaskStatus.SCHEDULED, TaskStatus.PENDING, ids, key)
             following: float | None = tx.next_due()
             return following

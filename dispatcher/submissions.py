@@ -86,8 +86,8 @@ def _insert(
     due = [run_at if run_at is not None and run_at > tx.now else None for run_at, _ in times]
     statuses = [_status(run_at, place) for run_at, place in zip(due, places, strict=True)]
     alike = zip(submissions, statuses, due, places, strict=True)
-    kinds = (_kind(s, status, run_at, place) for s, status, run_at, place in alike)
-    for facts, those in grouped(zip(kinds, ids, strict=True)).items():
+    kinds = [_kind(s, status, run_at, place) for s, status, run_at, place in alike]
+    for facts, those in grouped(kinds, ids).items():
         kind = _Kind(*facts)
         tx.submit(task_ids=encoded(those), now=tx.now, **kind._asdict())
         tx.moved(lane(kind.queue, kind.type), None, kind.status, those)

@@ -166,9 +166,11 @@ def encoded(values: Sequence[Any]) -> str:
     return _encode(values).decode()
 
 
-def grouped(pairs: Iterable[tuple[Key, int]]) -> dict[Key, list[int]]:
-    """Task ids by what they have in common, from (that, task_id) pairs."""
+def grouped(commons: Sequence[Key], task_ids: Iterable[int]) -> dict[Key, list[int]]:
+    """Task ids by what they have in common, each id's at its place in `commons`."""
+    if len(set(commons)) == 1:  # of hundreds the usual case
+        return {commons[0]: list(task_ids)}
     groups: defaultdict[Key, list[int]] = defaultdict(list)
-    for common, task_id in pairs:
+    for common, task_id in zip(commons, task_ids, strict=True):
         groups[common].append(task_id)
     return groups
