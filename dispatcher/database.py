@@ -3,8 +3,7 @@
 An operation that meets nobody is written by its caller's own thread: a change of threads and back
 would cost as much as the commit. While somebody writes, what comes waits, and the writer's thread
 then carries out all of it in one transaction, each operation in a savepoint, with one commit (one
-fsync), and only then the callers get their answers. Callers that met will soon come back, at about
-the same time: the next transaction gives them a moment to meet again. Claims that found nothing are
+fsync), and only then the callers get their answers. Claims that found nothing are
 parked here: when a transaction makes tasks pending, the parked claims run in that same transaction,
 so that a task submitted to an idle worker needs one commit, not two. How a database begins, keeps
 and undoes a transaction is its engine's affair (engine.py). Read ledger.py next.
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dispatcher.clock import Clock
+from dispatcher.company import Company
 from dispatcher.engine import Engine
 from dispatcher.lanes import Served
 from dispatcher.operation import Again, Group, Operation, Run
@@ -29,7 +29,6 @@ from shared import errors
 from shared.log import Log
 
 GROUP_MAX = 256  # operations in one commit: enough to share an fsync, few enough to answer soon
-GATHER_SECONDS_MAX = 0.005  # that a transaction waits for others to join it, however long a commit takes
 QUEUE_MAX = 10_000  # operations that may wait; above it a caller is told to come back
 TRIES = 5  # of a transaction that lost against another dispatcher's; each waits longer than the last
 SECOND_LOOK_SECONDS = 0.5  # whoever waits for an end that another dispatcher may write looks so often
@@ -60,9 +59,7 @@ class Database:
         self._ends: dict[int, list[threading.Event]] = {}
         self._lock = threading.Lock()  # guards the five above
         self._work = threading.Condition(self._lock)  # for the writer's thread: something is to be done
-        self._company = threading.Condition(self._lock)  # for whoever has the turn: all that were expected wait
-        self._expected = 1  # operations that may come at about the same time
-        self._sharing_saves = 0.0  # seconds, with each operation that joins a transaction
+        self._company = Company(self._lock, self._waiting)
         self._room = threading.BoundedSemaphore(parked_max)
         self._stopping = False  # nobody waits any more …
         self._closed = False  # … and nothing is taken any more
@@ -194,8 +191,8 @@ class Database:
                 self._waiting.append(operation)
                 if not self._writing:  # else it is told when that is done
                     self._work.notify()
-                elif len(self._waiting) >= self._expected:
-                    self._company.notify()
+                else:
+                    self._company.has_come()
                 return
             self._writing = True
             self._waiting.append(operation)
@@ -203,12 +200,8 @@ class Database:
         self._write(operations)
 
     def _gather(self) -> list[Operation]:
-        """Take what waits (under the lock), once all are there that met in the last transaction.
-
-        Waits no longer than a commit takes: that is what it saves each of them.
-        """
-        if self._expected > 1:
-            self._company.wait_for(lambda: len(self._waiting) >= self._expected, self._sharing_saves)
+        """Take what waits, under the lock."""
+        self._company.wait()
         return [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
 
     def _give_up(self, operation: Operation) -> None:
@@ -251,7 +244,7 @@ class Database:
                 self._writing = False
                 if not self._parked:
                     self._heard.clear()
-                self._expected = min(GROUP_MAX, len(operations) + len(self._waiting))
+                self._company.met(min(GROUP_MAX, len(operations) + len(self._waiting)))
                 if self._waiting or self._heard or self._closed or self.engine.is_tired:
                     self._work.notify()
 
@@ -295,7 +288,7 @@ class Database:
         left = self._serve_waiting(begin, group)
         worked = time.monotonic()
         self.engine.commit(moment.lease_now, left, group.older)
-        self._sharing_saves = sharing_saves(worked - began, time.monotonic() - worked, len(operations))
+        self._company.spent(worked - began, time.monotonic() - worked, len(operations))
 
     def _start_over(self, operations: list[Operation], group: Group) -> None:
         """As before the transaction: its operations unbegun, those that were parked parked again."""
@@ -396,10 +389,3 @@ class Database:
             operation.finish(refusal)
         if isinstance(error, self.engine.fatal):
             self._on_fatal(str(error))
-
-
-def sharing_saves(work_seconds: float, commit_seconds: float, operations: int) -> float:
-    """How long to wait for others, after such a transaction: not at all if its commit was the least of it."""
-    if commit_seconds * operations < work_seconds:
-        return 0.0
-    return min(commit_seconds, GATHER_SECONDS_MAX)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
@@ -25,6 +26,8 @@ OLDEST_SAFE: Final = 3_051_003  # sqlite.org/changes.html: the WAL-reset bug can
 READERS: Final = 4  # connections for reading; a read takes well under a millisecond
 LOG_PAGES: Final = 2000  # 8 MB of log are moved into the file when nothing waits …
 LOG_PAGES_BUSY: Final = 4000  # … 16 MB even when something does
+_ROOM_TIMES: Final = 10  # the log is not widened where the disk has less room than so many of it
+_WRITERS_CACHE: Final = "PRAGMA cache_size = -65536"
 # The lease clock is stored with the first commit after so long: after a restart it may be that much
 # behind, which only delays a judgement.
 LEASE_CLOCK_SECONDS: Final = 1.0
@@ -47,6 +50,8 @@ class SQLite:
         self.statements = named_statements()
         self.connection = _open_writer(path, durability)
         migrations.apply(Schema(self.connection))
+        if durability == "full":
+            self._widen_log()
         self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
         for _ in range(READERS):
             self._readers.put(_open_reader(path))
@@ -125,6 +130,21 @@ class SQLite:
             self._readers.get().close()
         self.connection.close()
 
+    def _widen_log(self) -> None:
+        """Give the log its full size at once, by a transaction that is undone.
+
+        To sync what overwrites a part of a file takes half as long as what makes it grow: 0.16 instead of
+        0.26 ms a commit (ext4), from the first one on instead of from the first time round.
+        """
+        size = LOG_PAGES_BUSY * self.connection.execute("PRAGMA page_size").get
+        if shutil.disk_usage(self.path.parent).free < _ROOM_TIMES * size:
+            return
+        self.connection.execute("PRAGMA cache_size = 10")  # pages: what is written spills into the log
+        with contextlib.suppress(apsw.FullError):
+            self.statements["widen_log"](self.connection, size=size)
+        self.rollback()
+        self.connection.execute(_WRITERS_CACHE)
+
     def _note_log_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self._log_pages = pages
         return int(apsw.SQLITE_OK)
@@ -151,7 +171,7 @@ class Schema:
 @cache
 def named_statements() -> dict[str, Run]:
     """Every statement, to be run on an apsw connection."""
-    return statements.load(_runner)
+    return statements.load(_runner, "sqlite.sql")
 
 
 def _runner(kind: Kind, sql: str) -> Run:
@@ -191,7 +211,7 @@ def _open_writer(path: Path, durability: str) -> apsw.Connection:
     connection.execute(f"PRAGMA synchronous = {durability.upper()}")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA journal_size_limit = 67108864")
-    connection.execute("PRAGMA cache_size = -65536")
+    connection.execute(_WRITERS_CACHE)
     # A plan may not depend on the values bound: SQLite would look at them and plan again each time.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     _guard(connection)

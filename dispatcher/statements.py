@@ -30,7 +30,7 @@ __all__ = ["PARAMETER", "SQL", "Kind", "Run", "columns_to_rows", "load", "texts"
 def load(runner: Callable[[Kind, str], Run], own: str | None = None) -> dict[str, Run]:
     """Every statement by name, as `run(connection, **parameters)`.
 
-    `runner` makes a function of one statement; `own` names the engine's file of replacements.
+    `runner` makes a function of one statement; `own` names the engine's file of its own ones and replacements.
     """
     files = ("statements.sql", *([own] if own else []))
     return {name: runner(kind, text) for file in files for name, (kind, text) in texts(file).items()}

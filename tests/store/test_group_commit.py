@@ -8,8 +8,8 @@ from typing import Any
 import apsw
 import pytest
 
+from dispatcher import company, sqlite
 from dispatcher import database as database_module
-from dispatcher import sqlite
 from dispatcher.database import Database
 from dispatcher.transaction import Transaction
 from shared import errors
@@ -239,7 +239,7 @@ def test_callers_that_met_share_the_next_commit_too(tasks: Builder, monkeypatch:
         held.wait_for_queued(2)
     for call in together:
         call.result()
-    monkeypatch.setattr(database, "_sharing_saves", LIMIT_SECONDS)
+    monkeypatch.setattr(database._company, "_saves_seconds", LIMIT_SECONDS)
     commits = _count_commits(database, monkeypatch)
 
     first = Call(tasks.submit)
@@ -252,10 +252,10 @@ def test_callers_that_met_share_the_next_commit_too(tasks: Builder, monkeypatch:
 
 def test_who_comes_back_alone_is_not_waited_for_again(tasks: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     database = tasks.dispatcher.database
-    monkeypatch.setattr(database, "_expected", 2)
-    monkeypatch.setattr(database, "_sharing_saves", 0.001)
+    monkeypatch.setattr(database._company, "_expected", 2)
+    monkeypatch.setattr(database._company, "_saves_seconds", 0.001)
     tasks.submit()
-    monkeypatch.setattr(database, "_sharing_saves", 10 * LIMIT_SECONDS)
+    monkeypatch.setattr(database._company, "_saves_seconds", 10 * LIMIT_SECONDS)
 
     assert Call(tasks.submit).result() == 2
 
@@ -272,7 +272,7 @@ def test_who_comes_back_alone_is_not_waited_for_again(tasks: Builder, monkeypatc
 def test_a_transaction_waits_for_company_as_long_as_that_saves(
     work: float, commit: float, operations: int, seconds: float
 ) -> None:
-    assert database_module.sharing_saves(work, commit, operations) == seconds
+    assert company.saves(work, commit, operations) == seconds
 
 
 @ON_SQLITE

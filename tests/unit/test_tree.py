@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "analysis": {"shared", "analysis"},  # the others it uses as processes
     "examples": {"tasks"},
 }
-RUN_THE_LEDGER = {"simulation.py", "virtual.py"}  # of analysis: the scale model is the real ledger in virtual time
+# Of analysis: the scale model is the real ledger in virtual time, and a limit is the ledger without a server.
+RUN_THE_LEDGER = {"simulation.py", "virtual.py", "ledger_alone.py"}
 TASK_FILES = {"tasks"}  # what TASK_MODULES may name: loaded by child processes, wherever it lies
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 SQL = re.compile(
