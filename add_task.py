@@ -74,15 +74,16 @@ def add_task(
     client = DispatcherClient(url or load_or_exit().dispatcher_urls)
     screen = Console(stderr=as_json)
     with exit_codes("stopped waiting; the tasks go on"):
-        answer = client.submit_many([submission] * count)
-        ids: list[int] = answer["task_ids"]
+        answer = client.submit_many([submission] * count) if unique_key is None else client.submit(submission)
+        ids: list[int] = answer.get("task_ids") or [answer["task_id"]]
+        done = "lives already, nothing submitted" if answer.get("existing") else "submitted"
         if warning := answer.get("warning"):
             Console(stderr=True).print(f"warning: {warning}", style="yellow", highlight=False)
         if not wait:
-            print(encoded({"task_ids": ids}) if as_json else f"submitted: {ids_in_words(ids)}")
+            print(encoded({"task_ids": ids}) if as_json else f"{done}: {ids_in_words(ids)}")
             return
         client.patience_seconds = progress.PATIENCE_SECONDS
-        screen.print(f"submitted: {ids_in_words(ids)}", highlight=False)
+        screen.print(f"{done}: {ids_in_words(ids)}", highlight=False)
         sys.exit(progress.wait(Follower(client, ids), timeout, screen, as_json))
 
 

@@ -50,7 +50,8 @@ class History:
             "n": wanted.limit + 1,
         }
         with self.database.read() as tx:
-            rows = list(islice(_newest(tx, wanted.outcome, query), wanted.limit + 1))
+            any_at_all = tx.count_tasks(status=None, type=wanted.type, queue=wanted.queue)
+            rows = list(islice(_newest(tx, wanted.outcome, query), wanted.limit + 1)) if any_at_all else []
         shown = rows[: wanted.limit]
         more = len(rows) > len(shown)
         return {"attempts": [history_view(row) for row in shown], "next": _after(shown[-1]) if more else None}

@@ -21,20 +21,28 @@ class ChildProcess:
 
     def __init__(self, options: str, threads: int) -> None:
         ends: list[ChildEnds] = []
+        self.strands: list[Strand] = []
+        process = None
         try:
-            ends += [ChildEnds() for _ in range(1 + threads)]
-            self._process = _spawn([end.fds for end in ends], options)
-            self.strands = [Strand(end, is_main=end is ends[0]) for end in ends]
+            for number in range(1 + threads):
+                ends.append(ChildEnds())
+                self.strands.append(Strand(ends[-1], is_main=number == 0))
+            self._process = process = _spawn([end.fds for end in ends], options)
+            self.pid = process.pid
+            # A process that a task forked keeps the channel open, so the child itself is watched, too.
+            self.pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
         except OSError:
-            for end in ends:
+            if process is not None:
+                process.kill()
+                process.wait()
+            for strand in self.strands:
+                strand.close()
+            for end in ends[len(self.strands) :]:
                 end.abandon()
             raise
         finally:
             for end in ends:
                 end.close()
-        self.pid = self._process.pid
-        # A process that a task forked keeps the channel open, so the child itself is watched, too.
-        self.pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         self.is_ready = False  # until its hello
         self.is_dead = False
         self.is_killed = False  # by us, since a task in it did not stop

@@ -39,15 +39,19 @@ class ChildEnds:
     """What a strand's child inherits: its end of the channel, the board's memory, and of the pipe."""
 
     def __init__(self) -> None:
-        self.work, send_work = os.pipe()
-        read_results, self.results = os.pipe()
-        self.ours = Channel(read_results, send_work)
-        for end in (read_results, send_work):
-            os.set_blocking(end, False)
-            _widen(end)
-        self.memory: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed once the child has it
-        os.ftruncate(self.memory.fileno(), BOARD_BYTES)
-        self.output, self.printed = os.pipe()
+        with (
+            contextlib.ExitStack() as undo
+        ):  # should a worker that runs short of descriptors get some of them only
+            self.work, send_work = _pipe(undo)
+            read_results, self.results = _pipe(undo)
+            self.ours = Channel(read_results, send_work)
+            for end in (read_results, send_work):
+                os.set_blocking(end, False)
+                _widen(end)
+            self.output, self.printed = _pipe(undo)
+            self.memory: IO[bytes] = undo.enter_context(tempfile.TemporaryFile())
+            os.ftruncate(self.memory.fileno(), BOARD_BYTES)
+            undo.pop_all()
 
     @property
     def fds(self) -> tuple[int, int, int, int]:
@@ -64,6 +68,13 @@ class ChildEnds:
         """There will be no child."""
         self.ours.close()
         os.close(self.output)
+
+
+def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        undo.callback(os.close, end)
+    return ends
 
 
 def _widen(end: int) -> None:

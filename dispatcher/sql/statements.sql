@@ -1118,6 +1118,12 @@ SELECT w.worker_id, w.name, w.host, w.pid, w.state, w.slots, w.types, w.queues, 
 -- name: queue_views
 SELECT queue, status, CAST(SUM(n) AS BIGINT) FROM task_counts GROUP BY queue, status;
 
+-- name: count_tasks$
+-- How many there are of a status, a type and a queue; NULL: of all.
+SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM task_counts
+ WHERE (CAST(:status AS TEXT) IS NULL OR status = :status) AND (CAST(:type AS TEXT) IS NULL OR type = :type)
+   AND (CAST(:queue AS TEXT) IS NULL OR queue = :queue);
+
 -- name: count_views
 SELECT status, CAST(SUM(n) AS BIGINT) FROM task_counts GROUP BY status;
 

@@ -150,6 +150,25 @@ def test_pages_follow_each_other_without_gap_or_repeat(api: Api, filters: str) -
     assert len(cursors) == 4
 
 
+@pytest.mark.parametrize(
+    "path", ["/tasks?type=nop", "/tasks?queue=fast&type=noop", "/tasks?type=noop&status=completed"]
+)
+def test_what_cannot_be_there_is_not_searched_for(api: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten million tasks would be looked through to find none."""
+    api.submit()
+    statements = api.dispatcher.database.engine.statements
+    for name in ("task_ids", "task_ids_dead", "history_completed", "history_others"):
+        monkeypatch.setitem(statements, name, _never)
+
+    assert api.json("GET", path)["tasks"] == []
+    if "status" not in path:
+        assert api.json("GET", path.replace("/tasks", "/history"))["attempts"] == []
+
+
+def _never(connection: object, **values: object) -> None:
+    raise AssertionError("walked through the tasks")
+
+
 def test_a_page_of_large_tasks_ends_early(api: Api) -> None:
     for _ in range(3):
         large = {"type": "noop", "payload": {"x": "x" * 1_000_000}}

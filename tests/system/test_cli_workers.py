@@ -149,3 +149,16 @@ def test_add_task_waits_and_exits_as_before(stage: Scene) -> None:
     assert (bad.returncode, '"BadPayload"' in bad.stdout) == (exits.FAILED, True)
     assert (late.returncode, "timed out" in late.stderr) == (exits.TIMED_OUT, True)
     assert (away.returncode, away.stderr.count("\n")) == (exits.UNREACHABLE, 1)
+
+
+def test_add_task_says_that_a_unique_task_lives_already(stage: Scene) -> None:
+    add_task = (sys.executable, str(ROOT / "add_task.py"), "1", "--type", "nobody", "--unique-key", "nightly")
+
+    first, again = (run(stage, ROOT, *add_task) for _ in range(2))
+    as_json = run(stage, ROOT, *add_task, "--json")
+
+    assert (first.stdout, again.stdout) == (
+        "submitted: task 1\n",
+        "lives already, nothing submitted: task 1\n",
+    )
+    assert as_json.stdout == '{"task_ids":[1]}\n'
