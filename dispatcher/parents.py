@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -127,12 +128,19 @@ class _Telling:
 
     def _entry(self, task_id: int) -> bytes:
         _, status, result, error = self._ends.get(task_id, _GONE)
+        if result is None and error is None:
+            return _words_alone(status)
         size = (0 if result is None else len(result)) + (0 if error is None else len(error))
         if size > self._left:
             result, error = None, _encode({**_TOO_LARGE, "task_id": task_id})
         else:
             self._left -= size
         return _words(status, result, error)
+
+
+@cache
+def _words_alone(status: str | None) -> bytes:
+    return _words(status, None, None)
 
 
 def _words(status: str | None, result: bytes | None, error: bytes | None) -> bytes:
