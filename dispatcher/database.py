@@ -237,6 +237,8 @@ class Database:
             if rest:
                 self.engine.rest(idle=not self._waiting)
         except Exception as error:  # a mistake of ours outside any operation
+            for operation in operations:
+                operation.finish(errors.DatabaseUnavailable("the dispatcher made a mistake and stops"))
             self._on_fatal(f"the writer stopped: {error!r}")
             raise
         finally:

@@ -28,6 +28,7 @@ class Operation:
         self.error: Exception | None = None
         self._door = threading.Lock()  # closed until the answer is there
         self._door.acquire()
+        self._finished = False
 
     def attempt(self, tx: Transaction) -> bool:
         """Carry it out; False: it found nothing and would rather wait for work."""
@@ -56,9 +57,11 @@ class Operation:
         return True
 
     def finish(self, error: Exception | None = None) -> None:
-        """Let the caller go."""
-        self.error = error or self.error
-        self._door.release()
+        """Let the caller go, if it has not gone."""
+        if not self._finished:
+            self._finished = True
+            self.error = error or self.error
+            self._door.release()
 
     def result(self) -> Any:
         """What the caller gets."""

@@ -7,6 +7,7 @@ than the WAL-reset bug (fixed in 3.51.3); the version is checked all the same.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import shutil
 from collections import Counter
@@ -27,6 +28,7 @@ READERS: Final = 4  # connections for reading; a read takes well under a millise
 LOG_PAGES: Final = 2000  # 8 MB of log are moved into the file when nothing waits …
 LOG_PAGES_BUSY: Final = 4000  # … 16 MB even when something does
 _ROOM_TIMES: Final = 10  # the log is not widened where the disk has less room than so many of it
+_BUSY_MILLISECONDS: Final = 5000
 _WRITERS_CACHE: Final = "PRAGMA cache_size = -65536"
 # The lease clock is stored with the first commit after so long: after a restart it may be that much
 # behind, which only delays a judgement.
@@ -131,7 +133,7 @@ class SQLite:
         self.connection.close()
 
     def _widen_log(self) -> None:
-        """Give the log its full size at once, by a transaction that is undone.
+        """Give the log its full size at once, by a transaction that is undone; if that fails, it grows later.
 
         To sync what overwrites a part of a file takes half as long as what makes it grow: 0.16 instead of
         0.26 ms a commit (ext4), from the first one on instead of from the first time round.
@@ -139,11 +141,16 @@ class SQLite:
         size = LOG_PAGES_BUSY * self.connection.execute("PRAGMA page_size").get
         if shutil.disk_usage(self.path.parent).free < _ROOM_TIMES * size:
             return
+        self.connection.set_busy_timeout(0)
         self.connection.execute("PRAGMA cache_size = 10")  # pages: what is written spills into the log
-        with contextlib.suppress(apsw.FullError):
+        try:
             self.statements["widen_log"](self.connection, size=size)
-        self.rollback()
-        self.connection.execute(_WRITERS_CACHE)
+            _sync(self.path.with_name(self.path.name + "-wal"))
+        except (apsw.Error, OSError):  # a stranger who reads or writes, a quota: nothing that must stop us
+            self.rollback()
+        finally:
+            self.connection.execute(_WRITERS_CACHE)
+            self.connection.set_busy_timeout(_BUSY_MILLISECONDS)
 
     def _note_log_pages(self, connection: apsw.Connection, name: str, pages: int) -> int:
         self._log_pages = pages
@@ -204,7 +211,7 @@ def _many(sql: str) -> Run:
 def _open_writer(path: Path, durability: str) -> apsw.Connection:
     """The one connection that writes, and alone moves the log into the file."""
     connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(5000)
+    connection.set_busy_timeout(_BUSY_MILLISECONDS)
     answer = connection.execute("PRAGMA journal_mode = WAL").get
     if answer != "wal":
         raise apsw.CantOpenError(f"the file system of {path} does not allow a write-ahead log ({answer})")
@@ -218,10 +225,19 @@ def _open_writer(path: Path, durability: str) -> apsw.Connection:
     return connection
 
 
+def _sync(path: Path) -> None:
+    """So that the first commit need not. (No lock is lost by closing this file: SQLite has none on its log.)"""
+    log = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(log)
+    finally:
+        os.close(log)
+
+
 def _open_reader(path: Path) -> apsw.Connection:
     """A connection that cannot write."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(5000)
+    connection.set_busy_timeout(_BUSY_MILLISECONDS)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA cache_size = -4096")

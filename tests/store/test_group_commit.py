@@ -182,6 +182,27 @@ def test_too_many_waiting_operations_are_told_to_come_back(
     assert sorted(call.result() for call in calls) == [1, 2]
 
 
+def test_a_mistake_outside_any_operation_answers_everybody(
+    tasks: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tasks.dispatcher.database
+    monkeypatch.setattr(database._company, "_expected", 2)
+    monkeypatch.setattr(database._company, "_saves_seconds", LIMIT_SECONDS)
+    monkeypatch.setattr(database.engine, "commit", _mistake)
+
+    calls = [Call(tasks.submit), Call(tasks.submit)]
+
+    for call in calls:
+        with pytest.raises((errors.DatabaseUnavailable, ZeroDivisionError)):
+            call.result()
+    assert len(tasks.dispatcher.fatal) == 1
+    assert "ZeroDivisionError" in tasks.dispatcher.fatal.pop()
+
+
+def _mistake(*facts: object) -> None:
+    raise ZeroDivisionError
+
+
 @ON_SQLITE
 def test_a_damaged_file_stops_the_dispatcher(tasks: Builder) -> None:
     def run(tx: Transaction) -> None:

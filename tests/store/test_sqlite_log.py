@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from dispatcher import sqlite
 from dispatcher.sqlite import LOG_PAGES_BUSY, SQLite
 
 WHOLE_LOG = LOG_PAGES_BUSY * 4096
@@ -43,3 +44,29 @@ def test_a_disk_with_little_room_keeps_it(tmp_path: Path, monkeypatch: pytest.Mo
 
     with opened(tmp_path / "baton.db") as log_bytes:
         assert log_bytes < WHOLE_LOG / 10
+
+
+def test_a_stranger_who_writes_does_not_keep_the_dispatcher_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "baton.db"
+    with opened(path):
+        stranger = apsw.Connection(str(path))
+        stranger.execute("BEGIN IMMEDIATE")
+
+        with opened(path):
+            pass
+
+    assert stranger.in_transaction
+
+
+def test_a_limit_on_files_does_not_keep_the_dispatcher_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sqlite.named_statements(), "widen_log", _over_quota)
+
+    with opened(tmp_path / "baton.db") as log_bytes:
+        assert log_bytes < WHOLE_LOG / 10
+
+
+def _over_quota(connection: apsw.Connection, size: int) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    raise apsw.IOError("disk I/O error")

@@ -78,3 +78,15 @@ def test_a_reason_that_holds_already_is_not_waited_for() -> None:
         changed.wait_for(lambda: True, PATIENCE_SECONDS)
         changed.wait_for(lambda: False, 0.0)
         changed.tell()  # nobody waits any more
+
+
+def test_the_reason_is_looked_for_when_the_whole_step_is_done() -> None:
+    changed = Changed()
+    waiter = Waiter(changed)
+
+    with changed:
+        with changed:
+            changed.tell()
+        waiter.has_reason = True  # after the news, still in the step
+
+    assert waiter.has_gone_on()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -13,6 +14,7 @@ from shared.client import DispatcherClient
 from shared.protocol import ExchangeAnswer, Grant
 from tests.support.desk import Desk
 from tests.support.messages import checkpoint, completed
+from tests.support.waiting import LIMIT_SECONDS, Call, wait_until
 from worker.conversation import Heartbeat, Work
 from worker.executor import Executor
 from worker.pace import Pace
@@ -51,6 +53,19 @@ def talk(tmp_path: Path, burst: bool) -> Iterator[Talk]:
     made = Talk(tmp_path, burst)
     yield made
     made.outbox.close()
+
+
+def test_a_checkpoint_that_could_not_be_delivered_wakes_the_heartbeat(talk: Talk) -> None:
+    talk.hand.add([grant()])
+    talk.hand.save(checkpoint(grant(), seq=1))
+    parcel = talk.hand.outgoing.pack()
+    talk.heart._seconds = 10 * LIMIT_SECONDS
+    pause = Call(talk.heart._pause, threading.Event())
+    wait_until(lambda: talk.hand.changed._waiting, "the heartbeat to pause")
+
+    talk.hand.outgoing.returned(parcel)
+
+    pause.result()
 
 
 def test_an_idle_worker_asks_for_one_task_and_waits_for_it(talk: Talk) -> None:
