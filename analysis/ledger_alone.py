@@ -6,7 +6,6 @@ answer, each commit on disk. Nothing that goes through HTTP can be faster for on
 
 from __future__ import annotations
 
-import gc
 import io
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from typing import Final
 
 import msgspec
 
+from analysis.virtual import fail
+from dispatcher.__main__ import collect_seldom
 from dispatcher.database import Database
 from dispatcher.ledger import Ledger
 from dispatcher.routes import leases, tasks
@@ -56,6 +57,10 @@ def measure(batches: int = _BATCHES) -> Rates:
             tasks.submit(ledger, batch, None)
         submitted = time.perf_counter() - began
         drained = _drain(ledger, count)
+        with ledger.database.read() as tx:
+            completed = tx.count_tasks(status="completed", type=None, queue=None)
+        if completed != count:
+            raise RuntimeError(f"{completed} of {count} tasks were completed")
     return Rates(count / submitted, count / drained)
 
 
@@ -81,7 +86,7 @@ def _drain(ledger: Ledger, count: int) -> float:
 def _ledger() -> Iterator[Ledger]:
     with tempfile.TemporaryDirectory(prefix="baton-bench-") as folder:
         log = Log("ledger", io.StringIO())
-        database = Database(SQLite(Path(folder) / "baton.db"), log=log, on_fatal=_give_up)
+        database = Database(SQLite(Path(folder) / "baton.db"), log=log, on_fatal=fail)
         try:
             ledger = Ledger(database, Settings())
             ledger.leadership.holds()
@@ -90,11 +95,6 @@ def _ledger() -> Iterator[Ledger]:
             database.close()
 
 
-def _give_up(reason: str) -> None:
-    raise RuntimeError(reason)
-
-
 if __name__ == "__main__":
-    gc.freeze()  # as the dispatcher does
-    gc.set_threshold(20_000)
+    collect_seldom()
     sys.stdout.buffer.write(_encode(measure()))

@@ -103,7 +103,7 @@ class VirtualDispatcher:
         self.clock = VirtualClock()
         log = _Ear(on_event)
         self.database = GroupedDatabase(
-            SQLite(folder / "baton.db", durability="normal"), log=log, on_fatal=_fail, clock=self.clock
+            SQLite(folder / "baton.db", durability="normal"), log=log, on_fatal=fail, clock=self.clock
         )
         self.ledger = Ledger(self.database, settings)
         self.ledger_seconds = 0.0
@@ -151,5 +151,6 @@ class _Ear(Log):
         self._on_event(event, facts)
 
 
-def _fail(reason: str) -> None:
+def fail(reason: str) -> None:
+    """What `on_fatal` does where there is no process to end."""
     raise RuntimeError(reason)

@@ -89,14 +89,14 @@ def serve(settings: Settings, log: Log) -> None:
         monitor.start()
         url = f"http://{settings.dispatcher_host}:{port}"
         log("dispatcher_started", version=VERSION, url=url, database=settings.database_name, pid=os.getpid())
-        _collect_seldom()
+        collect_seldom()
         server.run()
         monitor.stop()
         database.close()
         log("dispatcher_stopped")
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Look for cycles after 20,000 new objects, not 700: a batch makes that many, and none of them is garbage.
 
     What was loaded until now stays as long as the process does: it is not looked at again.

@@ -124,14 +124,14 @@ def _travelling(candidates: Iterable[Candidate]) -> list[Candidate]:
     chosen: list[Candidate] = []
     size = 0
     for candidate in candidates:
-        alone = candidate[3]
+        _, _, _, alone, _, _, checkpoint_seq, payload, *_ = candidate
         if chosen and (alone or size > ANSWER_BYTES):
             break
         chosen.append(candidate)
-        if candidate[7] is not None:
-            size += len(candidate[7])  # its payload
-        if candidate[6] is not None:
-            size += BODY_BYTES_MAX  # its checkpoint's state may be as large
+        if payload is not None:
+            size += len(payload)
+        if checkpoint_seq is not None:
+            size += BODY_BYTES_MAX  # its state may be as large
         if alone:
             break
     return chosen

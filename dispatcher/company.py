@@ -28,13 +28,16 @@ class Company:
 
     def has_come(self) -> None:
         """Another operation waits."""
-        if len(self._waiting) >= self._expected:
+        if self._is_whole():
             self._are_there.notify()
 
     def wait(self) -> None:
         """Wait until all are there that are expected, at most for as long as a commit takes."""
         if self._expected > 1:
-            self._are_there.wait_for(lambda: len(self._waiting) >= self._expected, self._saves_seconds)
+            self._are_there.wait_for(self._is_whole, self._saves_seconds)
+
+    def _is_whole(self) -> bool:
+        return len(self._waiting) >= self._expected
 
     def met(self, count: int) -> None:
         """So many operations were written or wait, at the end of a transaction."""

@@ -246,7 +246,8 @@ class Database:
                 self._writing = False
                 if not self._parked:
                     self._heard.clear()
-                self._company.met(min(GROUP_MAX, len(operations) + len(self._waiting)))
+                if operations:
+                    self._company.met(min(GROUP_MAX, len(operations) + len(self._waiting)))
                 if self._waiting or self._heard or self._closed or self.engine.is_tired:
                     self._work.notify()
 

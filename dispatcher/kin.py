@@ -70,12 +70,9 @@ def settle(tx: Transaction, ends: Sequence[End]) -> None:
 def _count_down(tx: Transaction, ended: Sequence[int]) -> list[End]:
     """Every child waits for fewer; returns the ends of forks and joins that wait for nobody any more."""
     children = _ids.decode(tx.children(node_ids=encoded(ended)))
-    alike = {1: children}  # by how many of its parents have ended: of one alone, every child has one
-    if len(ended) > 1:
-        waits = Counter(children)
-        alike = grouped(list(waits.values()), waits)
+    parents_ended = Counter(children)
     ready: list[tuple[int, str]] = []
-    for n, those in alike.items():
+    for n, those in grouped(list(parents_ended.values()), parents_ended).items():
         tasks = [child_id for child_id in those if child_id > 0]
         if tasks:
             unblock(tx, tasks, n)

@@ -52,7 +52,8 @@ class Pace:
     def recent(self, among: Callable[[str], bool] = lambda _: True) -> list[str]:
         """The types that may come with the next claim, of those `among`."""
         oldest = self._all_ended - _RECENT_TASKS
-        return [kind for kind, seen_at in list(self._seen_at.items()) if seen_at > oldest and among(kind)]
+        seen = list(self._seen_at.items())  # the executor may add one meanwhile
+        return [kind for kind, seen_at in seen if seen_at > oldest and among(kind)]
 
     def want(self, slots: int, unfinished: int, among: Callable[[str], bool] = lambda _: True) -> int:
         """How many tasks to ask for, of the types `among`, for `slots` that hold `unfinished` ones."""

@@ -39,9 +39,7 @@ class ChildEnds:
     """What a strand's child inherits: its end of the channel, the board's memory, and of the pipe."""
 
     def __init__(self) -> None:
-        with (
-            contextlib.ExitStack() as undo
-        ):  # should a worker that runs short of descriptors get some of them only
+        with contextlib.ExitStack() as undo:  # should descriptors run out on the way
             self.work, send_work = _pipe(undo)
             read_results, self.results = _pipe(undo)
             self.ours = Channel(read_results, send_work)
