@@ -254,3 +254,18 @@ INSERT INTO task_counts (shard, queue, type, status, n)
 SELECT :shard, value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT)
   FROM json_array_elements(CAST(:rows AS json))
 ON CONFLICT (shard, queue, type, status) DO UPDATE SET n = task_counts.n + excluded.n;
+
+-- name: descendants
+-- Child by child along the indexes: of tables without statistics the planner expects many children of each
+-- parent, and would hash all nodes anew in each step. (OFFSET 0 keeps it from joining.)
+WITH RECURSIVE doomed (node_id) AS (
+    SELECT CAST(:node_id AS BIGINT)
+    UNION
+    SELECT c.child_id FROM doomed d CROSS JOIN LATERAL (
+        SELECT e.child_id FROM edges e
+         WHERE e.parent_id = d.node_id
+           AND (SELECT (n.kind = 'join' OR n.run_if = 'all_completed')
+                       AND COALESCE(n.status, (SELECT t.status FROM tasks t WHERE t.task_id = n.node_id)) = 'blocked'
+                  FROM nodes n WHERE n.node_id = e.child_id)
+        OFFSET 0) c)
+SELECT d.node_id FROM doomed d JOIN nodes n ON n.node_id = d.node_id WHERE n.kind <> 'join' AND d.node_id <> :node_id;
