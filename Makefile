@@ -34,7 +34,7 @@ bench-postgresql: ## the same on PostgreSQL: one dispatcher, two, large tables, 
 	@deploy/venv.sh dev
 	@$(PYTHON) -m analysis.bench postgresql postgresql_growth
 
-bench-peers: ## measure Celery, Dramatiq, Huey and Procrastinate in the same run (under five minutes)
+bench-peers: ## measure Celery, Dramatiq, Huey, Procrastinate and RQ in the same run (under ten minutes)
 	@deploy/venv.sh
 	@$(PYTHON) -m analysis.peers
 

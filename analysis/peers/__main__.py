@@ -1,6 +1,6 @@
 """`make bench-peers`: installs the peers, measures them and Baton in turn, prints and keeps the table.
 
-`python -m analysis.peers huey_sqlite` measures that one only. Under five minutes on two cores.
+`python -m analysis.peers huey_sqlite` measures that one only. Under ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -10,20 +10,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 
 from analysis.console import exit_codes
-from analysis.peers import celery_redis, drain, dramatiq_redis, huey_sqlite, procrastinate_postgresql, venv
-from analysis.peers.peer import Peer
-from analysis.peers.table import Comparison, keep, sentences, table
+from analysis.peers import (
+    celery_redis,
+    contestant,
+    dramatiq_redis,
+    huey_sqlite,
+    procrastinate_postgresql,
+    rq_redis,
+    trial,
+    venv,
+)
+from analysis.peers.contestant import Contestant
+from analysis.peers.table import BATON, ON_POSTGRESQL, Comparison, keep, sentences, table
 
-MODULES: Final = (celery_redis, dramatiq_redis, huey_sqlite, procrastinate_postgresql)
+MODULES: Final = (celery_redis, dramatiq_redis, huey_sqlite, procrastinate_postgresql, rq_redis)
 PEERS: Final = {module.PEER.module: module.PEER for module in MODULES}
 ROUNDS: Final = 3  # the median of three; in turn, so that a busy minute of the machine meets all alike
-BUDGET_SECONDS: Final = 240.0  # a round that would not fit is left out, and the table says how many there were
+BUDGET_SECONDS: Final = 420.0  # a round that would not fit is left out, and the table says how many there were
+
+Opened = Callable[[Path], AbstractContextManager[Contestant]]
 
 
 def main(names: list[str]) -> None:
@@ -42,12 +57,13 @@ def main(names: list[str]) -> None:
         sys.exit(1)
     with exit_codes():
         _measure(comparison, console)
+        _recover(comparison, console)
     console.print(table(comparison))
     for sentence in (*sentences(comparison), *comparison.notes()):
         console.print(sentence, soft_wrap=True)
     for path in keep(comparison):
         console.print(f"written: {path}", soft_wrap=True)
-    if not any(comparison.rates.values()):
+    if not any(comparison.trials[peer.name] for peer in comparison.peers):
         sys.exit(1)
 
 
@@ -55,28 +71,50 @@ def _measure(comparison: Comparison, console: Console) -> None:
     began = time.monotonic()
     for number in range(1, ROUNDS + 1):
         round_began = time.monotonic()
-        with console.status(f"round {number} of {ROUNDS}: Baton"), _folder() as folder:
-            comparison.baton.append(drain.baton(Path(folder)).rate)
-        if comparison.on_postgresql():
-            with console.status(f"round {number} of {ROUNDS}: Baton on PostgreSQL"), _folder() as folder:
-                comparison.baton_on_postgresql.append(drain.baton_on_postgresql(Path(folder), console.print).rate)
-        for peer in comparison.measurable():
-            with console.status(f"round {number} of {ROUNDS}: {peer.name}"), _folder() as folder:
-                _measure_peer(comparison, peer, Path(folder), console)
+        for name, opened in _contestants(comparison, console.print):
+            with console.status(f"round {number} of {ROUNDS}: {name}"):
+                result = _tried(comparison, name, opened, trial.measure)
+            if result is not None:
+                comparison.trials[name].append(result)
         now = time.monotonic()
         if now + (now - round_began) > began + BUDGET_SECONDS:
             return
 
 
-def _measure_peer(comparison: Comparison, peer: Peer, folder: Path, console: Console) -> None:
-    try:
-        comparison.rates[peer.name].append(drain.of_peer(peer, folder, console.print).rate)
-    except (venv.NotMeasured, OSError, subprocess.SubprocessError) as reason:
-        comparison.reasons[peer.name] = str(reason)
+def _recover(comparison: Comparison, console: Console) -> None:
+    """All at once: they only wait."""
+
+    def recover(one: tuple[str, Opened]) -> None:
+        name, opened = one
+        seconds = _tried(comparison, name, opened, trial.recovery_seconds)
+        if name not in comparison.reasons:
+            comparison.recoveries[name] = seconds
+
+    those = list(_contestants(comparison, console.print))
+    waiting = f"a consumer of each is killed (up to {trial.RECOVERY_SECONDS:g} s)"
+    with console.status(waiting), ThreadPoolExecutor(len(those)) as pool:
+        list(pool.map(recover, those))
 
 
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="baton-peers-")
+def _contestants(comparison: Comparison, tell: venv.Tell) -> Iterator[tuple[str, Opened]]:
+    yield BATON, contestant.baton
+    if comparison.on_postgresql():
+        yield ON_POSTGRESQL, partial(contestant.baton_on_postgresql, tell=tell)
+    for peer in comparison.measurable():
+        yield peer.name, partial(contestant.peer, peer, tell=tell)
+
+
+def _tried(comparison: Comparison, name: str, opened: Opened, measure: Callable[[Contestant], Any]) -> Any:
+    """What is measured of one with a fresh server; of a peer None, and the reason is kept."""
+    with tempfile.TemporaryDirectory(prefix="baton-peers-") as folder:
+        try:
+            with opened(Path(folder)) as queue:
+                return measure(queue)
+        except (venv.NotMeasured, OSError, subprocess.SubprocessError) as reason:
+            if name not in {peer.name for peer in comparison.peers}:
+                raise
+            comparison.reasons[name] = str(reason)
+            return None
 
 
 if __name__ == "__main__":

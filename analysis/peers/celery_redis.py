@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
-from analysis.peers.peer import Peer, act, stamp, url
+from analysis.peers.peer import Peer, Submit, act, nap, stamp, url
 
 PEER = Peer(
     module="celery_redis",
@@ -18,28 +20,29 @@ PEER = Peer(
 )
 
 
-def queue() -> tuple[Any, Any]:
-    """The application and its task."""
+def queue() -> Any:
+    """The application, with its tasks."""
     from celery import Celery  # type: ignore[import-not-found]  # of the peers' venv
 
     app = Celery("peers", broker=url())
     app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
-    return app, app.task(stamp, name="stamp")
+    for function in (stamp, nap):
+        app.task(function, name=function.__name__)
+    return app
 
 
-def enqueue(count: int) -> None:
+@contextlib.contextmanager
+def submitting() -> Iterator[Submit]:
     """One by one: Celery has no bulk call."""
-    _, noop = queue()
-    for _ in range(count):
-        noop.delay()
+    tasks = queue().tasks
+    yield lambda name: tasks[name].delay()
 
 
 def work() -> None:
     """One worker; gossip, mingle and heartbeats between workers are off, as they only cost."""
-    app, _ = queue()
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR"]
-    app.worker_main(["worker", "--pool", "solo", "--hostname", f"worker-{os.getpid()}@localhost", *quiet])
+    queue().worker_main(["worker", "--pool", "solo", "--hostname", f"worker-{os.getpid()}@localhost", *quiet])
 
 
 if __name__ == "__main__":
-    act(enqueue, work)
+    act(submitting, work)

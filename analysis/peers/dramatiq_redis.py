@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from analysis.peers.peer import Peer, act, stamp, url
+from analysis.peers.peer import Peer, Submit, act, nap, stamp, url
 
 PEER = Peer(
     module="dramatiq_redis",
@@ -20,20 +22,20 @@ PEER = Peer(
 )
 
 
-def set_up() -> Any:
-    """The broker as the default one, and the actor; `dramatiq` calls it in every process."""
+def set_up() -> dict[str, Any]:
+    """The broker as the default one, and the actors by name; `dramatiq` calls it in every process."""
     import dramatiq  # type: ignore[import-not-found]  # of the peers' venv
     from dramatiq.brokers.redis import RedisBroker  # type: ignore[import-not-found]
 
     dramatiq.set_broker(RedisBroker(url=url()))
-    return dramatiq.actor(stamp, actor_name="stamp")
+    return {f.__name__: dramatiq.actor(f, actor_name=f.__name__) for f in (stamp, nap)}
 
 
-def enqueue(count: int) -> None:
+@contextlib.contextmanager
+def submitting() -> Iterator[Submit]:
     """One by one: Dramatiq has no bulk call."""
-    noop = set_up()
-    for _ in range(count):
-        noop.send()
+    actors = set_up()
+    yield lambda name: actors[name].send()
 
 
 def work() -> None:
@@ -44,4 +46,4 @@ def work() -> None:
 
 
 if __name__ == "__main__":
-    act(enqueue, work)
+    act(submitting, work)

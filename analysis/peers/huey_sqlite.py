@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.peers.peer import Peer, act, stamp, url
+from analysis.peers.peer import Peer, Submit, act, nap, stamp, url
 
 PEER = Peer(
     module="huey_sqlite",
@@ -19,19 +21,19 @@ PEER = Peer(
 )
 
 
-def queue() -> tuple[Any, Any]:
-    """The queue and its task."""
+def queue() -> tuple[Any, dict[str, Any]]:
+    """The queue, and its tasks by name."""
     from huey import SqliteHuey  # type: ignore[import-not-found]  # of the peers' venv
 
     huey = SqliteHuey("peers", filename=str(Path(url()) / "huey.db"), fsync=True, results=False)
-    return huey, huey.task(name="stamp")(stamp)
+    return huey, {f.__name__: huey.task(name=f.__name__)(f) for f in (stamp, nap)}
 
 
-def enqueue(count: int) -> None:
+@contextlib.contextmanager
+def submitting() -> Iterator[Submit]:
     """One by one: Huey has no bulk call."""
-    _, noop = queue()
-    for _ in range(count):
-        noop()
+    _, tasks = queue()
+    yield lambda name: tasks[name]()
 
 
 def work() -> None:
@@ -41,4 +43,4 @@ def work() -> None:
 
 
 if __name__ == "__main__":
-    act(enqueue, work)
+    act(submitting, work)

@@ -1,6 +1,7 @@
-"""What a peer's file offers: a description, and two acts that run in the peers' venv, not in ours.
+"""What a peer's file offers: a description, and three acts that run in the peers' venv, not in ours.
 
-`python -m analysis.peers.<module> enqueue 10000` queues no-ops, `... work` is a consumer until SIGTERM.
+`python -m analysis.peers.<module> enqueue 10000` queues no-ops as fast as the peer can, `... submit NAME
+COUNT PAUSE FILE` submits one by one and keeps the moments, `... work` is a consumer until SIGTERM.
 Only the standard library here: the peers' venv has nothing of Baton's.
 """
 
@@ -10,11 +11,16 @@ import os
 import struct
 import sys
 import time
+from array import array
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 STAMP: Final = struct.Struct("=d")  # Unix seconds; both ends of a drain are read from these
+NAP_SECONDS: Final = 2.0  # a consumer is killed in the middle of one
+
+Submit = Callable[[str], object]  # one task, by the name of its function: "stamp" or "nap"
 
 
 class Peer(NamedTuple):
@@ -42,14 +48,44 @@ def stamp() -> None:
     os.write(_files[pid], STAMP.pack(time.time()))
 
 
+def nap() -> None:
+    """The task in whose middle a consumer is killed: it tells its start."""
+    stamp()
+    time.sleep(NAP_SECONDS)
+
+
 def url() -> str:
     """Where the peer's server is, or its folder."""
     return os.environ["PEER_URL"]
 
 
-def act(enqueue: Callable[[int], None], work: Callable[[], None]) -> None:
-    """Do what the command line asks of a peer's file."""
-    if sys.argv[1] == "enqueue":
-        enqueue(int(sys.argv[2]))
-    else:
+def submit_each(submit: Submit, name: str, count: int, pause: float) -> list[float]:
+    """Submit one by one; Unix seconds just before each, and after the last."""
+    moments = []
+    for _ in range(count):
+        moments.append(time.time())
+        submit(name)
+        if pause:
+            time.sleep(pause)
+    return [*moments, time.time()]
+
+
+def act(
+    submitting: Callable[[], AbstractContextManager[Submit]],
+    work: Callable[[], None],
+    enqueue: Callable[[int], None] | None = None,
+) -> None:
+    """Do what the command line asks of a peer's file; without an `enqueue` there is no bulk call."""
+    verb, *arguments = sys.argv[1:]
+    if verb == "work":
         work()
+    elif verb == "enqueue" and enqueue is not None:
+        enqueue(int(arguments[0]))
+    elif verb == "enqueue":
+        with submitting() as submit:
+            submit_each(submit, "stamp", int(arguments[0]), pause=0.0)
+    else:
+        name, count, pause, path = arguments
+        with submitting() as submit:
+            moments = submit_each(submit, name, int(count), float(pause))
+        Path(path).write_bytes(array("d", moments).tobytes())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
-from analysis.peers.peer import Peer, act, stamp, url
+from analysis.peers.peer import Peer, Submit, act, nap, stamp, url
 
 PEER = Peer(
     module="procrastinate_postgresql",
@@ -17,25 +19,34 @@ PEER = Peer(
 )
 
 
-def queue() -> tuple[Any, Any]:
-    """The application and its task."""
+def queue() -> tuple[Any, dict[str, Any]]:
+    """The application, and its tasks by name."""
     from procrastinate import App, PsycopgConnector  # of the peers' venv
 
     async def noop() -> None:
         stamp()
 
     app = App(connector=PsycopgConnector(conninfo=url()))
-    return app, app.task(noop, name="stamp")
+    return app, {"stamp": app.task(noop, name="stamp"), "nap": app.task(nap, name="nap")}
+
+
+@contextlib.contextmanager
+def submitting() -> Iterator[Submit]:
+    """One by one, into a fresh schema if there is none."""
+    app, tasks = queue()
+    with app.open():
+        if not app.check_connection():  # True once its tables are there
+            app.schema_manager.apply_schema()
+        yield lambda name: tasks[name].defer()
 
 
 def enqueue(count: int) -> None:
-    """In bulk, into a fresh schema; then the statistics that a database in use would have."""
+    """In bulk; then the statistics that a database in use would have."""
     import psycopg
 
-    app, noop = queue()
+    app, tasks = queue()
     with app.open():
-        app.schema_manager.apply_schema()
-        noop.batch_defer(*({} for _ in range(count)))
+        tasks["stamp"].batch_defer(*({} for _ in range(count)))
     with psycopg.connect(url(), autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")  # else the planner takes a full table for an empty one
 
@@ -47,4 +58,4 @@ def work() -> None:
 
 
 if __name__ == "__main__":
-    act(enqueue, work)
+    act(submitting, work, enqueue)
