@@ -31,9 +31,11 @@ class Tally:
 
     def started(self, grant: Grant) -> None:
         """A task turns out to be a long one."""
-        resumed = f", resumed at {grant.checkpoint.progress or 0:.0%}" if grant.checkpoint else ""
-        facts = {"task_id": grant.task_id, "attempt": grant.attempt, "type": grant.type, "resumed": resumed}
-        self._log("task_started", **facts)
+        facts = {"task_id": grant.task_id, "attempt": grant.attempt, "type": grant.type}
+        if grant.checkpoint:
+            self._log("task_resumed", **facts, progress=grant.checkpoint.progress or 0.0)
+        else:
+            self._log("task_started", **facts)
 
     def ended(self, ended: Sequence[tuple[Grant, Result]]) -> None:
         """These attempts have ended."""
@@ -70,6 +72,9 @@ class Tally:
 
     def _long_one(self, result: Result, elapsed: float) -> None:
         error = msgspec.json.decode(result.error)
-        reason = f": {error['type']}: {error['message']}" if error else ""
         facts = {"task_id": result.task_id, "attempt": result.attempt, "outcome": result.outcome}
-        self._log("task_ended", **facts, seconds=elapsed, reason=reason)
+        if error:
+            reason = f"{error['type']}: {error['message']}"
+            self._log("task_went_wrong", **facts, seconds=elapsed, reason=reason)
+        else:
+            self._log("task_ended", **facts, seconds=elapsed)

@@ -13,6 +13,7 @@ from shared.settings import FEATURES
 from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
+from tests.support.flows import Flow
 from tests.support.messages import completed, failed
 from tests.support.stores import PostgreSQLStore
 from tests.support.waiting import Call, wait_until
@@ -142,6 +143,29 @@ def test_a_child_revived_while_its_parent_ends_may_run(pair: tuple[Builder, Buil
     calls[0].result()
 
     assert (first.status(parent_id), first.status(child_id)) == ("completed", "pending")
+
+
+def test_a_parent_that_ends_while_its_flow_is_revived_counts(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    flow = Flow(first, {"key": "runs"}, {"key": "lost"}, {"key": "child", "depends_on": ["runs", "lost"]})
+    grant = second.claim_one("w1")
+    assert grant.task_id == flow.task_ids["runs"]
+    first.cancel(flow.task_ids["lost"] or 0)
+    assert flow.statuses()["child"] == "cancelled"
+    calls: list[Call] = []
+
+    def end_meanwhile() -> None:
+        calls.append(Call(second.report, completed(grant)))
+        wait_until(lambda: calls[0].done or first.dispatcher.rows(WAITING), "the end to wait or to be stored")
+
+    just_before(first, "ready_nodes", end_meanwhile)  # when the child's live parents have been counted
+    flow.flows.revive(flow.id)
+    calls[0].result()
+    assert flow.statuses() == {"runs": "completed", "lost": "pending", "child": "blocked"}
+
+    flow.complete("lost")
+
+    assert flow.statuses()["child"] == "pending"
 
 
 def test_a_claim_that_raises_while_it_is_served_costs_nobody_else(pair: tuple[Builder, Builder]) -> None:
