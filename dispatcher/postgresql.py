@@ -18,7 +18,6 @@ import re
 import secrets
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
@@ -41,7 +40,6 @@ READERS: Final = 4
 OLDEST: Final = 140_000  # server_version_num of the oldest supported server
 CONNECT_SECONDS: Final = 3  # a server that does not answer for so long is away
 SHARDS: Final = 64  # two dispatchers that happen to share one only wait for each other
-PLANS_SECONDS: Final = 0.25  # so often is looked whether plans are too old: a tenth of a millisecond each time
 TYPES_TOLD: Final = 100  # a notice has room for 8,000 bytes; whoever misses something looks every second
 # psycopg.OperationalError: the line broke, the server stops, a time-out, a full disk, a deadlock.
 _ABORTING: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UniqueViolation, Overtaken)
@@ -83,8 +81,6 @@ class PostgreSQL:
         self._is_pipelining = False  # do the statements of this transaction travel together …
         self._one_by_one = False  # … or must they not, the next time?
         self._asked: psycopg.Cursor[Any] | None = None  # what time it is
-        self._look_at = 0.0  # when to look next how large the table of tasks is …
-        self._planned_bytes = 0  # … and how large it was when the present plans were made
         self._closing = threading.Event()
         self._connection: psycopg.Connection[Any] | None = self._connect(writes=True)
         try:
@@ -130,8 +126,6 @@ class PostgreSQL:
         if self._is_pipelining:
             self._pipeline.enter_context(self._connection.pipeline())
         self._asked = self._say("BEGIN", self._server_time)
-        if "prepare" in self.features and time.monotonic() >= self._look_at:
-            self._plan_anew()
         self._savepoint: tuple[str, ...] = ("SAVEPOINT operation",)
 
     def hear_time(self) -> None:
@@ -149,14 +143,6 @@ class PostgreSQL:
         while said.nextset():
             pass
         return said
-
-    def _plan_anew(self) -> None:
-        """Plans that were made for a small table walk it when it is large: away with them once it has doubled."""
-        self._look_at = time.monotonic() + PLANS_SECONDS
-        size = self.statements["tasks_bytes"](self.connection)
-        if size > self._planned_bytes and size >= 2 * self._planned_bytes:
-            self._planned_bytes = size
-            self.statements["forget_plans"](self.connection)
 
     def savepoint(self) -> None:
         """What follows can be undone by itself."""

@@ -1,7 +1,12 @@
 -- Statements that PostgreSQL needs in words of its own; each replaces the one of the same name in
 -- statements.sql and does the same. Rows that several dispatchers may want are locked in ascending
--- order of their ids, or skipped if somebody else has them. (status || '') keeps the planner from
--- walking a partial index where the ids are given.
+-- order of their ids, or skipped if somebody else has them.
+--
+-- A queue is empty at one moment and large at the next, so the planner may take the largest table for
+-- empty until statistics are taken anew. No plan may rest on that: ids are given as an array, and
+-- what belongs to a row is looked up in a subquery (scalar, or LATERAL with OFFSET 0), which can only go
+-- along the index; a join might walk the whole table for each row. (status || '') keeps the planner
+-- from walking a partial index where the ids are given.
 
 -- name: server_time$
 SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION);
@@ -26,13 +31,6 @@ SELECT set_config('statement_timeout', '30s', false), set_config('lock_timeout',
 SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
        set_config('enable_mergejoin', 'off', false), set_config('random_page_cost', '0.1', false),
        set_config('plan_cache_mode', 'force_generic_plan', false);
-
--- name: tasks_bytes$
-SELECT pg_relation_size('tasks');
-
--- name: forget_plans!
--- Of this connection's prepared statements: each is planned anew when it is needed next.
-DISCARD PLANS;
 
 -- name: server_version$
 SELECT CAST(current_setting('server_version_num') AS INTEGER);
@@ -73,17 +71,19 @@ SELECT CAST(value AS BIGINT), :type, :status, :priority, :now, CAST(:run_at AS D
   FROM json_array_elements_text(CAST(:task_ids AS json));
 
 -- name: claimable
-SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
-       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
-  FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds, t.checkpoint_seq,
+       (SELECT p.payload FROM task_payloads p WHERE p.task_id = t.task_id),
+       t.limit_key, t.deadline_at, t.stall_seconds, t.kin
+  FROM tasks t
  WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
  ORDER BY (-t.priority), t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
 
 -- name: claimable_after
 -- The same from a place in that order on (see floors.py).
-SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds,
-       t.checkpoint_seq, p.payload, t.limit_key, t.deadline_at, t.stall_seconds, t.kin
-  FROM tasks t LEFT JOIN task_payloads p ON p.task_id = t.task_id
+SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.timeout_seconds, t.checkpoint_seq,
+       (SELECT p.payload FROM task_payloads p WHERE p.task_id = t.task_id),
+       t.limit_key, t.deadline_at, t.stall_seconds, t.kin
+  FROM tasks t
  WHERE t.status = 'pending' AND t.place <> 1 AND t.queue = :queue AND t.type = :type
    AND (-t.priority, t.task_id) >= (CAST(:rank AS BIGINT), CAST(:task_id AS BIGINT))
  ORDER BY (-t.priority), t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
@@ -92,24 +92,23 @@ SELECT -t.priority, t.task_id, t.attempt, t.alone, t.queue || '/' || t.type, t.t
 UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, worker_key = :worker_key,
        lease_id = :lease_id, lease_expires_at = :lease_expires_at, started_at = :now, run_at = NULL,
        resumed_seq = checkpoint_seq, resumed_seconds = saved_seconds
- WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
+ WHERE task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json))))
    AND (status || '') = 'pending';
 
 -- name: ended_grants
-SELECT r.task_id, r.lease_id, r.attempt, 'completed'
-  FROM json_array_elements(CAST(:rows AS json)) g
-  JOIN task_results r ON r.task_id = CAST(g.value ->> 0 AS BIGINT)
- WHERE r.lease_id = g.value ->> 1
-UNION ALL
-SELECT a.task_id, a.lease_id, a.attempt, a.outcome
-  FROM json_array_elements(CAST(:rows AS json)) g
-  JOIN attempts a ON a.task_id = CAST(g.value ->> 0 AS BIGINT)
- WHERE a.lease_id = g.value ->> 1 AND a.outcome <> 'reclaimed';
+SELECT e.task_id, e.lease_id, e.attempt, e.outcome
+  FROM json_array_elements(CAST(:rows AS json)) g CROSS JOIN LATERAL (
+       SELECT task_id, lease_id, attempt, 'completed' AS outcome FROM task_results
+        WHERE task_id = CAST(g.value ->> 0 AS BIGINT) AND lease_id = g.value ->> 1
+       UNION ALL
+       SELECT task_id, lease_id, attempt, outcome FROM attempts
+        WHERE task_id = CAST(g.value ->> 0 AS BIGINT) AND lease_id = g.value ->> 1 AND outcome <> 'reclaimed'
+       OFFSET 0) e;
 
 -- name: complete
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0, alone = 0, progress = 1
- WHERE task_id IN (SELECT CAST(value ->> 0 AS BIGINT) FROM json_array_elements(CAST(:rows AS json)))
+ WHERE task_id = ANY (ARRAY(SELECT CAST(value ->> 0 AS BIGINT) FROM json_array_elements(CAST(:rows AS json))))
    AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
 RETURNING task_id, queue || '/' || type, resumed_seconds, checkpoint_seq, limit_key, flow_id, kin;
 
@@ -142,12 +141,13 @@ SELECT kind, name, max_running, max_starts, per_seconds FROM limits
 
 -- name: droppable
 SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
- WHERE t.task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json)))
-   AND t.finished_at IS NOT NULL
+ WHERE t.task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json))))
+   AND (t.status || '') IN ('completed', 'failed', 'cancelled')
    AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
                                WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
-   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
-                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+   AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
+                              AND (SELECT k.finished_at IS NULL FROM tasks k WHERE k.task_id = e.child_id)
+                            LIMIT 1) IS NULL)
  ORDER BY t.task_id FOR UPDATE OF t SKIP LOCKED;
 
 -- name: present_term$
@@ -170,17 +170,40 @@ SELECT w.worker_key, EXISTS (SELECT 1 FROM pauses) OR EXISTS (SELECT 1 FROM limi
 -- name: live_parents$
 -- Those that count do not end before this transaction has.
 SELECT (SELECT COUNT(*) FROM (
-          SELECT 1 FROM edges e JOIN tasks t ON t.task_id = e.parent_id
-           WHERE e.child_id = :child_id AND t.status NOT IN ('completed', 'failed', 'cancelled')
-           ORDER BY t.task_id FOR SHARE OF t) live)
+          SELECT 1 FROM tasks WHERE task_id = ANY (ARRAY(SELECT parent_id FROM edges WHERE child_id = :child_id))
+             AND status NOT IN ('completed', 'failed', 'cancelled')
+           ORDER BY task_id FOR SHARE) live)
      + (SELECT COUNT(*) FROM (
-          SELECT 1 FROM edges e JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
-           WHERE e.child_id = :child_id AND n.status NOT IN ('completed', 'failed', 'cancelled')
-           ORDER BY n.node_id FOR SHARE OF n) live);
+          SELECT 1 FROM nodes WHERE node_id = ANY (ARRAY(SELECT parent_id FROM edges WHERE child_id = :child_id))
+             AND kind <> 'task' AND status NOT IN ('completed', 'failed', 'cancelled')
+           ORDER BY node_id FOR SHARE) live);
 
 -- name: hold_flow!
-SELECT 1 FROM nodes n JOIN tasks t ON t.task_id = n.node_id
- WHERE n.flow_id = :flow_id ORDER BY t.task_id FOR SHARE OF t;
+SELECT 1 FROM tasks WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id))
+ ORDER BY task_id FOR SHARE;
+
+-- name: flow_tasks
+SELECT task_id, queue || '/' || type, status, attempt, lease_id, kin, limit_key, unique_key FROM tasks
+ WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id))
+   AND ((:ended = 0 AND status IN ('blocked', 'scheduled', 'pending', 'in-progress'))
+        OR (:ended = 1 AND status IN ('failed', 'cancelled')))
+ ORDER BY task_id;
+
+-- name: count_up*!
+UPDATE tasks SET waiting = waiting + 1
+ WHERE (status || '') = 'blocked' AND task_id = ANY (ARRAY(SELECT child_id FROM edges WHERE parent_id = :parent_id));
+
+-- name: count_up_nodes*!
+UPDATE nodes SET waiting = waiting + 1
+ WHERE waiting > 0 AND node_id = ANY (ARRAY(SELECT child_id FROM edges WHERE parent_id = :parent_id));
+
+-- name: drop_fan_outs*!
+DELETE FROM fan_outs
+ WHERE fork_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork'));
+
+-- name: drop_flow_edges*!
+DELETE FROM edges
+ WHERE child_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind <> 'task'));
 
 -- name: add_nodes!
 INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, status, counted)
@@ -195,59 +218,78 @@ SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), value ->> 2, CA
 
 -- name: children$
 SELECT CAST(COALESCE(json_agg(e.child_id), '[]') AS TEXT)
-  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.parent_id = CAST(i.value AS BIGINT);
+  FROM json_array_elements_text(CAST(:node_ids AS json)) i CROSS JOIN LATERAL (
+       SELECT child_id FROM edges WHERE parent_id = CAST(i.value AS BIGINT) OFFSET 0) e;
 
 -- name: count_down
 WITH counted AS (
 UPDATE tasks SET waiting = waiting - CAST(:n AS BIGINT),
        status = CASE WHEN waiting > :n THEN 'blocked' WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
        run_at = CASE WHEN waiting > :n OR run_at > :now THEN run_at END
- WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+ WHERE task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))))
    AND (status || '') = 'blocked'
 RETURNING queue || '/' || type AS lane, status, limit_key, run_at, task_id)
 SELECT lane, status, limit_key, MIN(run_at), CAST(json_agg(task_id) AS TEXT) FROM counted GROUP BY 1, 2, 3;
 
 -- name: count_down_nodes
 UPDATE nodes SET waiting = waiting - CAST(:n AS BIGINT)
- WHERE node_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+ WHERE node_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))))
    AND waiting > 0
 RETURNING node_id, waiting, kind;
 
 -- name: cancel_forks
 UPDATE nodes SET waiting = 0, status = 'cancelled'
- WHERE node_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+ WHERE node_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))))
    AND kind = 'fork' AND waiting > 0
 RETURNING node_id;
 
 -- name: cancel_blocked
 UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL, waiting = 0
- WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)))
+ WHERE task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))))
    AND status = 'blocked'
 RETURNING task_id, queue || '/' || type, attempt, flow_id, kin, limit_key;
 
 -- name: block_in_flow
-UPDATE tasks SET status = 'blocked', waiting = live.n
-  FROM (SELECT n.node_id, COUNT(*) AS n FROM nodes n JOIN edges e ON e.child_id = n.node_id
-          LEFT JOIN tasks p ON p.task_id = e.parent_id LEFT JOIN nodes v ON v.node_id = e.parent_id AND v.kind <> 'task'
-         WHERE n.flow_id = :flow_id AND n.kind = 'task'
-           AND COALESCE(p.status, v.status) NOT IN ('completed', 'failed', 'cancelled')
-         GROUP BY n.node_id) live
- WHERE tasks.task_id = live.node_id AND tasks.status IN ('blocked', 'pending')
-   AND (tasks.status = 'blocked'
-        OR tasks.task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json))))
+UPDATE tasks SET status = 'blocked',
+       waiting = (SELECT COUNT(*) FROM edges e
+                   WHERE e.child_id = tasks.task_id
+                     AND COALESCE((SELECT p.status FROM tasks p WHERE p.task_id = e.parent_id),
+                                  (SELECT v.status FROM nodes v WHERE v.node_id = e.parent_id))
+                         NOT IN ('completed', 'failed', 'cancelled'))
+ WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'task'))
+   AND status IN ('blocked', 'pending')
+   AND (status = 'blocked'
+        OR task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json))))
+   AND (SELECT 1 FROM edges e
+         WHERE e.child_id = tasks.task_id
+           AND COALESCE((SELECT p.status FROM tasks p WHERE p.task_id = e.parent_id),
+                        (SELECT v.status FROM nodes v WHERE v.node_id = e.parent_id))
+               NOT IN ('completed', 'failed', 'cancelled')
+         LIMIT 1) = 1
 RETURNING task_id;
+
+-- name: parents_bytes$
+WITH RECURSIVE up (node_id) AS (
+    SELECT parent_id FROM edges WHERE child_id = :child_id
+    UNION
+    SELECT e.parent_id FROM up u CROSS JOIN LATERAL (
+        SELECT parent_id FROM edges WHERE child_id = u.node_id OFFSET 0) e WHERE u.node_id < 0)
+SELECT CAST(COALESCE(SUM(64 + (SELECT COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.error), 0)
+                                 FROM task_results r WHERE r.task_id = u.node_id)), 0) AS BIGINT) FROM up u;
 
 -- name: edges_above$
 SELECT CAST(COALESCE(json_agg(json_build_array(e.child_id, e.position, e.key, e.parent_id)), '[]') AS TEXT)
-  FROM json_array_elements_text(CAST(:node_ids AS json)) i JOIN edges e ON e.child_id = CAST(i.value AS BIGINT);
+  FROM edges e
+ WHERE e.child_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))));
 
 -- name: ends
-SELECT t.task_id, t.status, r.result, r.error FROM tasks t LEFT JOIN task_results r ON r.task_id = t.task_id
- WHERE t.task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)));
+SELECT t.task_id, t.status, r.result, r.error
+  FROM tasks t LEFT JOIN LATERAL (SELECT result, error FROM task_results WHERE task_id = t.task_id OFFSET 0) r ON true
+ WHERE t.task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))));
 
 -- name: ends_bytes
 SELECT task_id, 64 + COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(error), 0) FROM task_results
- WHERE task_id IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json)));
+ WHERE task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))));
 
 -- name: add_count!
 INSERT INTO task_counts (shard, queue, type, status, n)
@@ -256,8 +298,6 @@ SELECT :shard, value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT
 ON CONFLICT (shard, queue, type, status) DO UPDATE SET n = task_counts.n + excluded.n;
 
 -- name: descendants
--- Child by child along the indexes: of tables without statistics the planner expects many children of each
--- parent, and would hash all nodes anew in each step. (OFFSET 0 keeps it from joining.)
 WITH RECURSIVE doomed (node_id) AS (
     SELECT CAST(:node_id AS BIGINT)
     UNION
@@ -268,4 +308,5 @@ WITH RECURSIVE doomed (node_id) AS (
                        AND COALESCE(n.status, (SELECT t.status FROM tasks t WHERE t.task_id = n.node_id)) = 'blocked'
                   FROM nodes n WHERE n.node_id = e.child_id)
         OFFSET 0) c)
-SELECT d.node_id FROM doomed d JOIN nodes n ON n.node_id = d.node_id WHERE n.kind <> 'join' AND d.node_id <> :node_id;
+SELECT d.node_id FROM doomed d
+ WHERE d.node_id <> :node_id AND (SELECT n.kind <> 'join' FROM nodes n WHERE n.node_id = d.node_id);

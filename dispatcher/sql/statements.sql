@@ -435,8 +435,9 @@ SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM task
  WHERE t.finished_at IS NOT NULL AND t.finished_at < :before
    AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
                                WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
-   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
-                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+   AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
+                              AND (SELECT k.finished_at IS NULL FROM tasks k WHERE k.task_id = e.child_id)
+                            LIMIT 1) IS NULL)
  ORDER BY t.finished_at LIMIT :n;
 
 -- name: drop_task*!
@@ -533,8 +534,9 @@ SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM task
  WHERE t.task_id IN (SELECT value FROM json_each(:task_ids)) AND t.finished_at IS NOT NULL
    AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
                                WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
-   AND (t.kin IS NULL OR NOT EXISTS (SELECT 1 FROM edges e JOIN tasks k ON k.task_id = e.child_id
-                                      WHERE e.parent_id = t.task_id AND k.finished_at IS NULL))
+   AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
+                              AND (SELECT k.finished_at IS NULL FROM tasks k WHERE k.task_id = e.child_id)
+                            LIMIT 1) IS NULL)
  ORDER BY t.task_id;
 
 -- name: ended_ids
@@ -711,11 +713,10 @@ SELECT flow_id, kind, key, position, counted, status, error FROM nodes WHERE nod
 
 -- name: parts_ended^
 -- One that failed, and one that was cancelled, of what a join has waited for.
-SELECT MIN(CASE WHEN COALESCE(t.status, n.status) = 'failed' THEN e.parent_id END),
-       MIN(CASE WHEN COALESCE(t.status, n.status) = 'cancelled' THEN e.parent_id END)
-  FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
-  LEFT JOIN nodes n ON n.node_id = e.parent_id AND n.kind <> 'task'
- WHERE e.child_id = :node_id;
+SELECT MIN(CASE WHEN status = 'failed' THEN parent_id END), MIN(CASE WHEN status = 'cancelled' THEN parent_id END)
+  FROM (SELECT e.parent_id, COALESCE((SELECT t.status FROM tasks t WHERE t.task_id = e.parent_id),
+                                     (SELECT n.status FROM nodes n WHERE n.node_id = e.parent_id)) AS status
+          FROM edges e WHERE e.child_id = :node_id) parts;
 
 -- name: fan_out^
 SELECT join_id, source_id, run_at, deadline_at, task FROM fan_outs WHERE fork_id = :fork_id;
@@ -832,9 +833,11 @@ SELECT 1 WHERE :flow_id IS NULL;
 -- name: recount_nodes!
 -- How many live parents each fork and join of the flow has.
 UPDATE nodes SET waiting = (
-        SELECT COUNT(*) FROM edges e LEFT JOIN tasks t ON t.task_id = e.parent_id
-          LEFT JOIN nodes p ON p.node_id = e.parent_id AND p.kind <> 'task'
-         WHERE e.child_id = nodes.node_id AND COALESCE(t.status, p.status) NOT IN ('completed', 'failed', 'cancelled'))
+        SELECT COUNT(*) FROM edges e
+         WHERE e.child_id = nodes.node_id
+           AND COALESCE((SELECT t.status FROM tasks t WHERE t.task_id = e.parent_id),
+                        (SELECT p.status FROM nodes p WHERE p.node_id = e.parent_id))
+               NOT IN ('completed', 'failed', 'cancelled'))
  WHERE flow_id = :flow_id AND status = 'blocked';
 
 -- name: block_in_flow
@@ -852,7 +855,7 @@ RETURNING task_id;
 
 -- name: ready_nodes
 -- Blocked forks and joins that wait for nobody.
-SELECT node_id, kind FROM nodes WHERE flow_id = :flow_id AND waiting = 0 AND status = 'blocked' ORDER BY node_id;
+SELECT node_id, kind FROM nodes WHERE flow_id = :flow_id AND waiting = 0 AND status = 'blocked' ORDER BY +node_id;
 
 -- name: drop_node*!
 DELETE FROM nodes WHERE node_id = :task_id;

@@ -1,9 +1,8 @@
-"""How PostgreSQL finds rows: by their ids, however small its tables were when a statement was planned."""
+"""How PostgreSQL finds rows: along an index, from its first column on, whatever its statistics say."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,20 +11,69 @@ import pytest
 
 from dispatcher import postgresql, statements
 from dispatcher.postgresql import PostgreSQL
-from tests.support.builder import Builder
-from tests.support.dispatcher import Dispatcher
-from tests.support.fake_clock import FakeClock
+from shared.settings import FEATURES
 from tests.support.stores import PostgreSQLStore
 
-ON_POSTGRESQL = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
-CLAIM = "SET status = 'in-progress', attempt"
-FENCED = ["renew", "miss", "hand_over", "checkpoint", "held", "end_attempt"]
+LARGE = {"tasks", "task_payloads", "task_results", "attempts", "edges", "nodes", "fan_outs"}
+# What a writer does with tasks and nodes that it has in hand.
+OF_A_GRANT = "renew miss hand_over checkpoint held end_attempt complete ended_grants"
+OF_A_CLAIM = "claimable claimable_after claim edges_above ends ends_bytes parents_bytes"
+OF_A_FLOW = (
+    "children count_down count_down_nodes count_up count_up_nodes descendants cancel_blocked cancel_forks"
+    " hold_flow flow_tasks recount_nodes block_in_flow ready_nodes live_parents parts_ended"
+)
+OF_WHAT_IS_OLD = "prunable droppable drop_fan_outs drop_flow_edges"
+NAMES = f"{OF_A_GRANT} {OF_A_CLAIM} {OF_A_FLOW} {OF_WHAT_IS_OLD}".split()
+
+# What the planner may have been told: nothing yet; that there are a few rows; or, since it was looked while all
+# rows were gone or not yet committed, that many pages hold none, which it believes until the next look.
+STATISTICS = {
+    "none yet": "SELECT 1",
+    "a few rows": "UPDATE pg_class SET reltuples = 3, relpages = 1 WHERE relnamespace = 'public'::regnamespace",
+    "no rows": "UPDATE pg_class SET reltuples = 0, relpages = 1000 WHERE relnamespace = 'public'::regnamespace",
+}
 
 
-def connection_of(dispatcher: Dispatcher) -> psycopg.Connection[Any]:
-    engine = dispatcher.database.engine
-    assert isinstance(engine, PostgreSQL)
-    return engine.connection
+@pytest.fixture(scope="module", params=STATISTICS)
+def connection(request: pytest.FixtureRequest, postgres: tuple[str, str]) -> Iterator[psycopg.Connection[Any]]:
+    store = PostgreSQLStore(postgres[0], None)  # one in which no other test has left its pages behind
+    with contextlib.closing(PostgreSQL(store.url, FEATURES)) as engine:
+        engine.connection.execute(STATISTICS[request.param])
+        yield engine.connection
+    store.drop()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_found_along_an_index(connection: psycopg.Connection[Any], name: str) -> None:
+    ways = ways_to_tables(connection, name)
+
+    assert {table for table, _, _ in ways} & LARGE
+    assert [(table, index) for table, index, starts in ways if table in LARGE and not starts] == []
+
+
+def ways_to_tables(connection: psycopg.Connection[Any], name: str) -> list[tuple[str, str, bool]]:
+    """By which index each table is reached, and whether the first column of that index is asked for."""
+    _, text = {**statements.texts("statements.sql"), **statements.texts("postgresql.sql")}[name]
+    names = list(dict.fromkeys(postgresql.PARAMETER.findall(text)))
+    numbered = postgresql.PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text).strip().rstrip(";")
+    explain = f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {numbered}"
+    row = connection.execute(explain, prepare=False).fetchone()
+    assert row is not None
+    indexes = {
+        index: (table, column)
+        for index, table, column in connection.execute(
+            "SELECT indexrelid::regclass::text, indrelid::regclass::text, pg_get_indexdef(indexrelid, 1, false)"
+            " FROM pg_index"
+        )
+    }
+    ways = []
+    for step in steps(row[0][0]["Plan"]):
+        if "Index Name" in step:
+            table, column = indexes[step["Index Name"]]
+            ways.append((table, step["Index Name"], column in step.get("Index Cond", "")))
+        elif "Relation Name" in step and step["Node Type"] == "Seq Scan":
+            ways.append((step["Relation Name"], "", False))
+    return ways
 
 
 def steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -34,73 +82,8 @@ def steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from steps(below)
 
 
-def ways_to(table: str, explained: Any) -> list[tuple[str | None, bool]]:
-    """By which index each step of a plan reaches the table, and whether it asks the index for something."""
-    plan = explained.fetchone()[0][0]["Plan"]
-    scans = [step for step in steps(plan) if re.search("(?<!Heap )Scan", step["Node Type"])]
-    found = [step for step in scans if table in (step.get("Relation Name"), index_of(step))]
-    return [(step.get("Index Name"), "Index Cond" in step) for step in found]
+def test_the_check_sees_a_walk(connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = "SELECT task_id FROM tasks WHERE failures = :failures;"
+    monkeypatch.setattr(statements, "texts", lambda file: {"walk": (None, walk)})
 
-
-def index_of(step: dict[str, Any]) -> str:
-    """The table whose index it scans; a bitmap does not say it otherwise than by its name."""
-    return str(step.get("Index Name", "")).partition("_")[0]
-
-
-@ON_POSTGRESQL
-@pytest.mark.parametrize("name", FENCED)
-def test_a_fenced_task_is_found_by_its_id_even_if_the_plan_was_made_for_no_tasks(
-    dispatcher: Dispatcher, name: str
-) -> None:
-    _, text = statements.texts("statements.sql")[name]
-    names = list(dict.fromkeys(postgresql.PARAMETER.findall(text)))
-    numbered = postgresql.PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text).strip().rstrip(";")
-
-    explain = f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {numbered}"
-    connection = connection_of(dispatcher)
-
-    of_few = ways_to("tasks", connection.execute(explain, prepare=False))
-    delete_all_tasks(dispatcher)
-    of_none = ways_to("tasks", connection.execute(explain, prepare=False))
-    connection.execute("ROLLBACK")
-
-    assert of_few == of_none == [("tasks_pkey", True)]
-
-
-def delete_all_tasks(dispatcher: Dispatcher) -> None:
-    """The planner now knows many pages, no rows, and how the rows used to lie. To be rolled back."""
-    Builder(dispatcher).submit_many(3000)
-    connection = connection_of(dispatcher)
-    connection.execute("ANALYZE tasks")
-    connection.execute("BEGIN")
-    connection.execute("DELETE FROM tasks")
-    connection.execute("ANALYZE tasks")
-
-
-def test_statements_are_planned_anew_once_the_table_has_grown(
-    postgres: tuple[str, str], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgresql, "PLANS_SECONDS", 0.0)
-    store = PostgreSQLStore(postgres[0], None)  # one in which no other test has left its pages behind
-    with contextlib.closing(Dispatcher(store, clock)) as dispatcher:
-        tasks = Builder(dispatcher)
-        tasks.start()
-        for_few = ways_to("tasks", explain_prepared(dispatcher, CLAIM))
-
-        tasks.submit_many(5000)
-        tasks.claim_one("w1")
-
-        assert for_few == [("tasks_pkey", False)]  # it walks them: else this test shows nothing
-        assert ways_to("tasks", explain_prepared(dispatcher, CLAIM)) == [("tasks_pkey", True)]
-    store.drop()
-
-
-def explain_prepared(dispatcher: Dispatcher, words: str) -> Any:
-    """The plan of the one statement that was prepared with these words, as it would be used now."""
-    connection = connection_of(dispatcher)
-    named = connection.execute(
-        "SELECT name, parameter_types FROM pg_prepared_statements WHERE statement LIKE %s", (f"%{words}%",)
-    )
-    name, types = next(row for row in named if "pg_prepared" not in row[0])
-    values = ", ".join(["NULL"] * len(re.findall(r"[^{},]+", str(types))))
-    return connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE {name}({values})", prepare=False)
+    assert [starts for _, _, starts in ways_to_tables(connection, "walk")] == [False]
