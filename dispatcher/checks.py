@@ -6,8 +6,9 @@ rest of its message stands; those checks return the error, or None.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,15 +20,17 @@ from shared.protocol import (
     ERROR_BYTES_MAX,
     MESSAGE_CHARS_MAX,
     NULL,
+    AttemptLog,
     Checkpoint,
     CheckpointBody,
     Exchange,
+    Holding,
     Result,
     Submission,
 )
 
 _EMPTY = b"{}"
-_YEARS_10 = 10 * 365 * 86400.0
+YEARS_10 = 10 * 365 * 86400.0
 _SECONDS_MAX = 1e10  # of work in one report: over three hundred years is a broken clock
 
 
@@ -64,7 +67,7 @@ def _run_at(submission: Submission, now: float, where: str) -> float | None:
             f"{where}run_at and {where}delay_seconds are both set; give one", field=f"{where}run_at"
         )
     seconds = moment(submission.run_at, f"{where}run_at")
-    if seconds > now + _YEARS_10:
+    if seconds > now + YEARS_10:
         raise errors.Invalid(f"{where}run_at is more than ten years ahead", field=f"{where}run_at")
     return seconds
 
@@ -119,6 +122,11 @@ def _depth(value: Any) -> int:
 
 def worker_message(message: Exchange) -> None:
     """Cut what may be cut, and forget progress that makes no sense: neither is worth a refusal."""
+    items: Iterable[Holding | Checkpoint | AttemptLog | Result]
+    items = chain(message.holding or (), message.checkpoints, message.logs, message.results)
+    for item in items:
+        if "\0" in item.lease_id:  # nobody was ever given such a lease, and PostgreSQL cannot even look for it
+            item.lease_id = item.lease_id.replace("\0", "\N{REPLACEMENT CHARACTER}")
     for entry in message.holding or ():
         if entry.message is not None:
             entry.message = text(entry.message, MESSAGE_CHARS_MAX)
@@ -148,7 +156,7 @@ def result(report: Result) -> errors.Refused | None:
         return None  # the many small ones
     if not 0 <= (report.elapsed_seconds or 0.0) <= _SECONDS_MAX:
         return errors.Invalid("elapsed_seconds is out of range", field="elapsed_seconds")
-    if not 0 <= (report.retry_after_seconds or 0.0) <= _YEARS_10:
+    if not 0 <= (report.retry_after_seconds or 0.0) <= YEARS_10:
         return errors.Invalid("retry_after_seconds is out of range", field="retry_after_seconds")
     if report.checkpoint is not None:
         refusal = checkpoint(report.checkpoint)

@@ -17,7 +17,7 @@ def keep(tx: Transaction, task_id: int, attempt: int, lines: Sequence[LogLine]) 
     tx.add_log_line(
         task_id=task_id,
         attempt=attempt,
-        at=[tx.now - max(0.0, line.age_seconds) for line in lines],
+        at=[tx.now - min(max(0.0, line.age_seconds), checks.YEARS_10) for line in lines],
         level=[line.level for line in lines],
         message=[checks.text(line.message, LOG_CHARS_MAX) for line in lines],
     )

@@ -227,7 +227,7 @@ def _check_times(cron: str | None, every_seconds: float | None, timezone: str, n
 
 
 def _find(tx: Transaction, name: str) -> Row:
-    row = tx.schedule(name=name)
+    row = None if "\0" in name else tx.schedule(name=name)  # PostgreSQL cannot look for such a name
     if row is None:
         raise errors.NotFound(f"there is no schedule {name!r}")
     return Row(*row)

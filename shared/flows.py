@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from shared import errors
-from shared.protocol import BATCH_MAX, INTEGER_MAX, PAGE_MAX, PARENTS_MAX, Submission, TypeName
+from shared.protocol import BATCH_MAX, INTEGER_MAX, NO_NUL, PAGE_MAX, PARENTS_MAX, Submission, TypeName
 
 FAN_OUT_MAX: Final = 10_000  # parts of one fan-out
 FAN_OUT_BYTES_MAX: Final = 64 * 1024 * 1024  # payloads of one fan-out: it is stored in one transaction
@@ -25,6 +25,7 @@ PARENTS_BYTES_MAX: Final = 4 * 1024 * 1024
 # Brackets are for the parts of a fan-out: parts[0].
 Key = Annotated[str, Meta(pattern=r"^[^\[\]\x00-\x1f]{1,100}\Z")]
 ItemName = Annotated[str, Meta(min_length=1, max_length=100)]
+FlowName = Annotated[str, Meta(max_length=200, pattern=NO_NUL)]
 
 
 class ResultOf(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -53,7 +54,7 @@ class FlowSubmission(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """POST /flows: stored whole or not at all."""
 
     tasks: Annotated[list[FlowTask], Meta(min_length=1, max_length=BATCH_MAX)]
-    name: Annotated[str, Meta(max_length=200)] | None = None
+    name: FlowName | None = None
 
 
 class ForeignTask(Struct, forbid_unknown_fields=True, rename={"key": "taskId"}):
@@ -71,8 +72,8 @@ class ForeignFlow(Struct, forbid_unknown_fields=True, rename={"label": "jobId", 
     """POST /flows in the other form: `dependencies` says for each child what its parents are."""
 
     tasks: Annotated[list[ForeignTask], Meta(min_length=1, max_length=BATCH_MAX)]
-    label: Annotated[str, Meta(max_length=200)] | None = None
-    name: Annotated[str, Meta(max_length=200)] | None = None
+    label: FlowName | None = None
+    name: FlowName | None = None
     dependencies: dict[str, list[str]] = {}
 
 

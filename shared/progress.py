@@ -88,12 +88,17 @@ def results(tasks: Sequence[dict[str, Any]]) -> Table:
 def outcome(task: dict[str, Any]) -> str:
     """What came out, in a line: of a result what the payload and the other columns do not say."""
     if task["status"] != "completed":
-        return str((task["error"] or {}).get("message", ""))
+        return error_in_words(task["error"])
     if not isinstance(task["result"], dict):
         return encoded(task["result"])
     known = {**task["payload"], "elapsed_seconds": task["result"].get("elapsed_seconds")}
     news = {name: value for name, value in task["result"].items() if known.get(name, ...) != value}
     return ", ".join(f"{name} {value}" for name, value in news.items())
+
+
+def error_in_words(error: Any) -> str:
+    """Its message; a worker in another language may have sent anything."""
+    return str(error.get("message", "")) if isinstance(error, dict) else encoded(error) if error else ""
 
 
 def ids_in_words(ids: Sequence[int]) -> str:

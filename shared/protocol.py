@@ -34,12 +34,12 @@ NULL: Final = Raw(b"null")
 EMPTY_OBJECT: Final = Raw(b"{}")
 
 Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
-_NO_NUL: Final = r"^[^\x00]*\Z"  # PostgreSQL cannot hold one in a text
-WorkerId = Annotated[str, Meta(min_length=1, max_length=100, pattern=_NO_NUL)]
+NO_NUL: Final = r"^[^\x00]*\Z"  # PostgreSQL cannot hold one in a text
+WorkerId = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
 TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}\Z")]
 QueueName = TypeName
-Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=_NO_NUL)]
-Key = Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern=_NO_NUL)]
+Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL)]
+Key = Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern=NO_NUL)]
 Status = Literal["blocked", "scheduled", "pending", "in-progress", "completed", "failed", "cancelled"]
 DEFAULT_QUEUE: Final = "default"
 PARENTS_MAX: Final = 10_000  # of one task
@@ -56,8 +56,8 @@ class WorkerInfo(Struct, omit_defaults=True):
     """
 
     worker_id: WorkerId
-    name: Annotated[str, Meta(max_length=100, pattern=_NO_NUL)] = ""
-    host: Annotated[str, Meta(max_length=255, pattern=_NO_NUL)] = ""
+    name: Annotated[str, Meta(max_length=100, pattern=NO_NUL)] = ""
+    host: Annotated[str, Meta(max_length=255, pattern=NO_NUL)] = ""
     pid: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
     slots: Annotated[int, Meta(ge=1, le=10_000)] = 1
     types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None

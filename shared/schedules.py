@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from shared.protocol import PAGE_MAX, Submission
+from shared.protocol import NO_NUL, PAGE_MAX, Submission
 
 ScheduleName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,100}\Z")]
 Cron = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -50,7 +50,7 @@ class ScheduleFilter(Struct, forbid_unknown_fields=True):
     """The query of GET /schedules."""
 
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 100
-    after: str = ""
+    after: Annotated[str, Meta(pattern=NO_NUL)] = ""
 
 
 class SlotFilter(Struct, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from shared import errors
+from shared import errors, progress
 from shared.cli import documents, drawing, screen
 from shared.cli.command import Session, after_option, group, limit_option, verb
 from shared.cli.watching import watch
@@ -100,7 +100,7 @@ def _picture(flow: dict[str, Any], parts: bool) -> RenderableType:
 
 def _remark(line: drawing.Line) -> str:
     also = f"also after {', '.join(line.others)}" if line.others else ""
-    error = str(line.error.get("message", "")) if isinstance(line.error, dict) else ""
+    error = progress.error_in_words(line.error)
     return "; ".join(filter(None, [also, error]))
 
 

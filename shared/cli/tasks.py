@@ -124,7 +124,7 @@ def _facts(task: dict[str, Any]) -> list[tuple[str, Any]]:
         ("progress", _progress(task)),
         ("payload", progress.encoded(task["payload"])),
         ("result", None if task["status"] != "completed" else progress.encoded(task["result"])),
-        ("error", None if not error else f"{error.get('type')}: {error.get('message')}"),
+        ("error", f"{error.get('type')}: {error.get('message')}" if isinstance(error, dict) else error),
         ("worker", where),
         ("attempts", counters if task["attempt"] else None),
         ("queue", f"{task['queue']}, priority {task['priority']}"),
@@ -152,7 +152,7 @@ def _attempts(attempts: list[dict[str, Any]]) -> RenderableType:
         (
             one["attempt"], one["worker"], one["outcome"] or "running", screen.age(one["started_at"]),
             screen.span(one["elapsed_seconds"]), screen.span(one["lost_seconds"]),
-            (one["error"] or {}).get("message", "") if isinstance(one["error"], dict) else "",
+            progress.error_in_words(one["error"]),
         )
         for one in attempts
     ]  # fmt: skip

@@ -106,6 +106,8 @@ def test_cancel_and_revive_answer_with_the_flow(api: Api) -> None:
             "dependencies.a",
         ),
         ({"jobId": "1", "tasks": [{"taskId": "a", "type": "noop", "key": "b"}]}, "tasks[0].key"),
+        ({"name": "a\0", "tasks": [{"key": "a", "type": "noop"}]}, "name"),
+        ({"jobId": "a\0", "tasks": [{"taskId": "a", "type": "noop"}]}, "jobId"),
     ],
 )
 def test_a_mistake_is_named_and_nothing_is_stored(api: Api, body: dict[str, Any], field: str) -> None:

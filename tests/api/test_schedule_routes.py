@@ -130,6 +130,21 @@ def test_an_unknown_schedule_is_not_found(api: Api, method: str, path: str) -> N
     error(api.call(method, f"/schedules/none{path}", {} if method == "PATCH" else None), 404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/schedules/%00", 404, "not_found"),
+        ("DELETE", "/schedules/%00", 404, "not_found"),
+        ("GET", "/schedules/%00/history", 404, "not_found"),
+        ("GET", "/schedules?after=%00", 422, "invalid"),
+    ],
+)
+def test_a_name_that_no_database_holds_is_no_failure(
+    api: Api, method: str, path: str, status: int, code: str
+) -> None:
+    error(api.call(method, path), status, code)
+
+
 def test_a_cursor_that_is_no_time_is_refused(api: Api) -> None:
     api.json("POST", "/schedules", HOURLY, 201)
 

@@ -231,3 +231,25 @@ def test_a_grant_resumes_from_its_checkpoint(api: Api) -> None:
         "seq": 4, "state": {"at": 4}, "progress": 0.4, "elapsed_seconds": 12.5, "output_chunks": 3,
     }  # fmt: skip
     assert (task["task_id"], task["attempt"]) == (1, 2)
+
+
+def test_a_lease_that_nobody_was_given_is_lost_whatever_its_name(api: Api) -> None:
+    odd = {"task_id": 1, "attempt": 1, "lease_id": "a\0b"}
+    api.start()
+
+    answer = api.exchange(
+        results=[{**odd, "outcome": "completed"}], checkpoints=[{**odd, "seq": 1}], logs=[odd], holding=[odd]
+    )
+
+    assert answer["lost"] == [{"task_id": 1, "attempt": 1}] * 4
+    assert api.json("GET", "/task/1")["status"] == "in-progress"
+
+
+def test_a_line_of_a_worker_with_a_broken_clock_can_be_read(api: Api) -> None:
+    fence = api.start()
+    lines = [{"message": "long ago", "age_seconds": 1e300}, {"message": "now"}]
+
+    api.exchange(logs=[{**fence, "lines": lines}])
+
+    shown = api.json("GET", f"/tasks/{fence['task_id']}/logs")["lines"]
+    assert sorted(line["message"] for line in shown) == ["long ago", "now"]

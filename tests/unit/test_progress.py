@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from shared.progress import ids_in_words
+from shared.progress import ids_in_words, outcome
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,17 @@ from shared.progress import ids_in_words
 )
 def test_ids_are_a_range_only_if_they_follow_each_other(ids: list[int], words: str) -> None:
     assert ids_in_words(ids) == words
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"type": "ValueError", "message": "no luck"}, "no luck"),
+        ("out of luck", '"out of luck"'),
+        ([1, 2], "[1,2]"),
+        ({"reason": "no luck"}, ""),
+        (None, ""),
+    ],
+)
+def test_whatever_a_worker_calls_an_error_can_be_shown(error: Any, words: str) -> None:
+    assert outcome({"status": "failed", "error": error}) == words
