@@ -36,9 +36,21 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+def _made(ctx: click.Context, param: click.Parameter, folder: Path) -> Path:
+    """Made and tried before minutes of measuring, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".tried").touch()
+        (folder / ".tried").unlink()
+    except OSError as problem:
+        raise click.BadParameter(f"{folder} cannot be written ({problem.strerror})") from None
+    return folder
+
+
 out_option = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
+    callback=_made,
     default=results.FOLDER,
     show_default="analysis/results",
     help="Folder for JSON, PNG and HTML.",

@@ -14,6 +14,7 @@ from dispatcher.idempotency import Answer
 from shared import errors
 from shared.flows import FlowSubmission, ForeignFlow, from_foreign, is_foreign
 from shared.protocol import REQUEST_BYTES_MAX
+from shared.wording import in_words
 
 M = TypeVar("M")
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
@@ -85,7 +86,7 @@ def invalid(error: msgspec.ValidationError) -> errors.Invalid:
     what = _PATH.sub("", text)
     named = _FIELD.search(what)
     field = ".".join(part for part in (where, named.group(1) if named else "") if part)
-    message = f"{field or 'the body'}: {what[:1].lower()}{what[1:]}"
+    message = f"{field or 'the body'}: {in_words(what)}"
     return errors.Invalid(message, field=field)
 
 

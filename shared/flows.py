@@ -13,7 +13,17 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from shared import errors
-from shared.protocol import BATCH_MAX, INTEGER_MAX, NO_NUL, PAGE_MAX, PARENTS_MAX, Submission, TypeName
+from shared.protocol import (
+    BATCH_MAX,
+    INTEGER_MAX,
+    NO_NUL,
+    PAGE_MAX,
+    PARENTS_MAX,
+    WITHOUT_NUL,
+    Submission,
+    TypeName,
+)
+from shared.wording import spelled
 
 FAN_OUT_MAX: Final = 10_000  # parts of one fan-out
 FAN_OUT_BYTES_MAX: Final = 64 * 1024 * 1024  # payloads of one fan-out: it is stored in one transaction
@@ -23,9 +33,9 @@ FLOW_TASKS_MAX: Final = 50_000  # stored with one submission: half a second of t
 PARENTS_BYTES_MAX: Final = 4 * 1024 * 1024
 
 # Brackets are for the parts of a fan-out: parts[0].
-Key = Annotated[str, Meta(pattern=r"^[^\[\]\x00-\x1f]{1,100}\Z")]
+Key = Annotated[str, spelled(r"^[^\[\]\x00-\x1f]{1,100}\Z", "1 to 100 characters, no brackets, no line ends")]
 ItemName = Annotated[str, Meta(min_length=1, max_length=100)]
-FlowName = Annotated[str, Meta(max_length=200, pattern=NO_NUL)]
+FlowName = Annotated[str, spelled(NO_NUL, WITHOUT_NUL, max_length=200)]
 
 
 class ResultOf(Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -58,7 +58,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "task_started": (INFO, "task {task_id} attempt {attempt} started: {type}"),
     "task_resumed": (INFO, "task {task_id} attempt {attempt} started: {type}, resumed at {progress:.0%}"),
     "task_ended": (INFO, "task {task_id} attempt {attempt} {outcome} after {seconds:.2f} s"),
-    "task_went_wrong": (INFO, "task {task_id} attempt {attempt} {outcome} after {seconds:.2f} s: {reason}"),
+    "task_went_wrong": (WARNING, "task {task_id} attempt {attempt} {outcome} after {seconds:.2f} s: {reason}"),
     "tasks_ended": (INFO, "{count} short task(s) ended: {outcomes}"),
     "task_lost": (WARNING, "task {task_id} attempt {attempt} is no longer ours, dropped"),
     "task_cancelled": (INFO, "task {task_id} attempt {attempt} cancelled, stopped"),

@@ -9,13 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 Kind = Literal["crew", "worker", "dispatcher"]
+NAME_CHARS: Final = 80  # so that a number and the random part of worker_id fit into 100
+_NAME: Final = re.compile(rf"[\w@+-][\w.@+-]{{0,{NAME_CHARS - 1}}}")
+
+
+class Unwritable(Exception):
+    """Nothing can be written to DATA_DIR; the message says why."""
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with the name of a worker: it is in file names, in URLs and in lines of logs."""
+    if _NAME.fullmatch(name):
+        return None
+    return f"a worker's name is 1 to {NAME_CHARS} letters, digits and _ . @ + -, and does not begin with a dot"
 
 
 class Record(NamedTuple):
@@ -34,15 +48,23 @@ class Record(NamedTuple):
 
 @contextlib.contextmanager
 def recorded(data_path: Path, kind: Kind, name: str = "") -> Iterator[None]:
-    """Keep a record of this process while it runs."""
+    """Keep a record of this process while it runs; raises Unwritable."""
     folder = data_path / "run"
-    folder.mkdir(parents=True, exist_ok=True)
     record = folder / f"{kind}-{os.getpid()}.pid"
-    record.write_text(f"{os.getpid()} {start_ticks(os.getpid())} {name}".rstrip() + "\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(f"{os.getpid()} {start_ticks(os.getpid())} {name}".rstrip() + "\n")
+    except OSError as problem:
+        raise Unwritable(unwritable(data_path, problem)) from None
     try:
         yield
     finally:
         record.unlink(missing_ok=True)
+
+
+def unwritable(data_path: Path, problem: OSError) -> str:
+    """A sentence about a data folder that takes nothing."""
+    return f"DATA_DIR={data_path} cannot be written ({problem.strerror}); set it to a folder of yours"
 
 
 def records(data_path: Path, kind: Kind) -> list[Record]:

@@ -40,6 +40,9 @@ def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bo
         print(encoded({"tasks": tasks}))
     else:
         screen.print(results(tasks))
+        failed = [task["task_id"] for task in tasks if task["status"] == "failed"]
+        if failed:
+            print(f"more of it: ./baton tasks show {failed[0]}", file=sys.stderr)
     if follower.open:
         print(f"timed out: {ids_in_words(sorted(follower.open))} not ended yet; they go on", file=sys.stderr)
         return exits.TIMED_OUT
@@ -88,7 +91,9 @@ def results(tasks: Sequence[dict[str, Any]]) -> Table:
 def outcome(task: dict[str, Any]) -> str:
     """What came out, in a line: of a result what the payload and the other columns do not say."""
     if task["status"] != "completed":
-        return error_in_words(task["error"])
+        error = task["error"]
+        kind = error.get("type") if task["status"] == "failed" and isinstance(error, dict) else None
+        return f"{kind}: {error_in_words(error)}" if kind else error_in_words(error)
     if not isinstance(task["result"], dict):
         return encoded(task["result"])
     known = {**task["payload"], "elapsed_seconds": task["result"].get("elapsed_seconds")}
@@ -98,7 +103,9 @@ def outcome(task: dict[str, Any]) -> str:
 
 def error_in_words(error: Any) -> str:
     """Its message; a worker in another language may have sent anything."""
-    return str(error.get("message", "")) if isinstance(error, dict) else encoded(error) if error else ""
+    if isinstance(error, dict) and "message" in error:
+        return str(error["message"])
+    return encoded(error) if error else ""
 
 
 def ids_in_words(ids: Sequence[int]) -> str:

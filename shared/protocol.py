@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from shared.backoff import Backoff
+from shared.wording import spelled
 
 MIB: Final = 1024 * 1024
 BODY_BYTES_MAX: Final = MIB  # payload, checkpoint state, result and output chunk, each
@@ -35,11 +36,12 @@ EMPTY_OBJECT: Final = Raw(b"{}")
 
 Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
 NO_NUL: Final = r"^[^\x00]*\Z"  # PostgreSQL cannot hold one in a text
-WorkerId = Annotated[str, Meta(min_length=1, max_length=100, pattern=NO_NUL)]
-TypeName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,100}\Z")]
+WITHOUT_NUL: Final = "a text without NUL characters"
+WorkerId = Annotated[str, spelled(NO_NUL, WITHOUT_NUL, min_length=1, max_length=100)]
+TypeName = Annotated[str, spelled(r"^[a-z0-9_.-]{1,100}\Z", "1 to 100 of a-z 0-9 _ . -")]
 QueueName = TypeName
-Tag = Annotated[str, Meta(min_length=1, max_length=64, pattern=NO_NUL)]
-Key = Annotated[str, Meta(min_length=1, max_length=KEY_CHARS_MAX, pattern=NO_NUL)]
+Tag = Annotated[str, spelled(NO_NUL, WITHOUT_NUL, min_length=1, max_length=64)]
+Key = Annotated[str, spelled(NO_NUL, WITHOUT_NUL, min_length=1, max_length=KEY_CHARS_MAX)]
 Status = Literal["blocked", "scheduled", "pending", "in-progress", "completed", "failed", "cancelled"]
 DEFAULT_QUEUE: Final = "default"
 PARENTS_MAX: Final = 10_000  # of one task
@@ -56,8 +58,8 @@ class WorkerInfo(Struct, omit_defaults=True):
     """
 
     worker_id: WorkerId
-    name: Annotated[str, Meta(max_length=100, pattern=NO_NUL)] = ""
-    host: Annotated[str, Meta(max_length=255, pattern=NO_NUL)] = ""
+    name: Annotated[str, spelled(NO_NUL, WITHOUT_NUL, max_length=100)] = ""
+    host: Annotated[str, spelled(NO_NUL, WITHOUT_NUL, max_length=255)] = ""
     pid: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
     slots: Annotated[int, Meta(ge=1, le=10_000)] = 1
     types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None

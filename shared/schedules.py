@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from shared.protocol import NO_NUL, PAGE_MAX, Submission
+from shared.protocol import NO_NUL, PAGE_MAX, WITHOUT_NUL, Submission
+from shared.wording import spelled
 
-ScheduleName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,100}\Z")]
+ScheduleName = Annotated[str, spelled(r"^[A-Za-z0-9_.-]{1,100}\Z", "1 to 100 of A-Z a-z 0-9 _ . -")]
 Cron = Annotated[str, Meta(min_length=1, max_length=200)]
 # Less than a second would be a task that runs for ever.
 Period = Annotated[float, Meta(ge=1, le=10 * 365 * 86400)]
@@ -50,7 +51,7 @@ class ScheduleFilter(Struct, forbid_unknown_fields=True):
     """The query of GET /schedules."""
 
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 100
-    after: Annotated[str, Meta(pattern=NO_NUL)] = ""
+    after: Annotated[str, spelled(NO_NUL, WITHOUT_NUL)] = ""
 
 
 class SlotFilter(Struct, forbid_unknown_fields=True):

@@ -18,6 +18,8 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta
 
+from shared.wording import in_words, spelled
+
 ROOT = Path(__file__).resolve().parent.parent  # the checkout; relative paths start here
 
 DATABASES = ("sqlite:///", "postgresql://", "postgres://")
@@ -74,7 +76,7 @@ class Settings:
         "accept", "a task type no worker has announced: accept with a warning, or refuse"
     )
     profiles_file: str = _setting("", "named sets of submit options; empty: profiles.toml, if there is one")
-    worker_slots: Annotated[str, Meta(pattern=r"^(auto|[1-9][0-9]{0,3})$")] = _setting(
+    worker_slots: Annotated[str, spelled(r"^(auto|[1-9][0-9]{0,3})$", "1 to 9999, or auto")] = _setting(
         "1", "tasks a worker computes at once; auto: one per core"
     )
     worker_threads: Threads = _setting(
@@ -149,7 +151,7 @@ def load(environment: Mapping[str, str] | None = None, env_file: Path | None = N
         try:
             values[setting.name] = _convert(text, kinds[setting.name])
         except msgspec.ValidationError as error:
-            problems.append(f"{name}={text!r}: {str(error)[:1].lower()}{str(error)[1:]} ({_help(setting)})")
+            problems.append(f"{name}={text!r}: {in_words(str(error))} ({_help(setting)})")
     settings = Settings(**values)
     problems += _contradictions(settings)
     if problems:

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, Final, TypeVar
 
 from tasks.arguments import Arguments
@@ -73,6 +74,8 @@ def task(
     always gives the same result, so a worker may answer from memory. `waits`: it spends its time waiting
     (for a network, a disk, a clock), so a worker with WORKER_THREADS may run several in one process.
     """
+    if not isinstance(name, str):  # @task without brackets: it is the function
+        raise TypeError(f'give it a name: @task("{getattr(name, "__name__", "name")}")')
     if not re.fullmatch(r"[a-z0-9_.-]{1,100}", name):
         raise ValueError(f"task name {name!r}: expected 1 to 100 of a-z 0-9 _ . -")
 
@@ -100,13 +103,22 @@ def discover(modules: Iterable[str] = (), programs: Mapping[str, str] | None = N
         try:
             _import(name)
         except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}{_where(error, name)}"
             raise DiscoveryError(f"task module {name} cannot be imported: {reason}") from error
     if programs:
         from tasks import command_task  # loaded here: most workers allow no programs
 
         command_task.allow(programs)
     return REGISTRY
+
+
+def _where(error: BaseException, name: str) -> str:
+    """The line of the module that raised; empty if that is not known, or said by the error itself."""
+    if isinstance(error, SyntaxError):
+        return ""
+    own = Path(name).stem if name.endswith(".py") else name.rpartition(".")[2]
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename).stem == own]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def _import(name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import Raw
 
+_OF_PAYLOADS = (bool, int, float, str, list, dict)  # no context is one of these
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -24,9 +25,13 @@ class Arguments:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         context, *parameters = inspect.signature(function).parameters.values() or (None,)
-        if context is None or context.kind is inspect.Parameter.KEYWORD_ONLY:
-            raise TypeError(f"{function.__name__} must take the context as its first parameter")
         hints = get_type_hints(function, include_extras=True)
+        if (
+            context is None
+            or context.kind is inspect.Parameter.KEYWORD_ONLY
+            or hints.get(context.name) in _OF_PAYLOADS
+        ):
+            raise TypeError(f"{function.__name__} must take the context as its first parameter")
         self._extra = bool(parameters) and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
         named = parameters[:-1] if self._extra else parameters
         if unnamed := [p.name for p in named if p.kind not in _NAMED]:

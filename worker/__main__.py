@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from shared.log import Log
-from shared.pidfile import recorded
+from shared.pidfile import Unwritable, name_problem, recorded
 from shared.settings import Settings, exit_with_problems, load_or_exit
 from worker.children import UnusableTasks
 from worker.crew import FORWARDED, names, run_crew
@@ -24,7 +24,6 @@ _SETTINGS: Final = {  # what options stand for
     "url": "DISPATCHER_URL",
     "queues": "WORKER_QUEUES",
 }
-_NAME_CHARS: Final = 80  # so that a number and the random part of worker_id fit into 100
 
 
 @click.command()
@@ -38,16 +37,20 @@ _NAME_CHARS: Final = 80  # so that a number and the random part of worker_id fit
 @click.option("--burst", is_flag=True, help="End when there is nothing to do.")
 def main(name: str, count: int, types: str | None, burst: bool, **given: str | None) -> None:
     """Run a worker called NAME until it is stopped (Ctrl-C or SIGTERM; a second one: at once)."""
-    if len(name) > _NAME_CHARS:
-        raise click.BadParameter(f"a worker's name has at most {_NAME_CHARS} characters", param_hint="NAME")
+    wrong = name_problem(name)
+    if wrong is not None:
+        raise click.BadParameter(f"{name!r}: {wrong}", param_hint="NAME")
     chosen = {_SETTINGS[option]: value for option, value in given.items() if value}
     settings = load_or_exit({**os.environ, **chosen})
-    with recorded(settings.data_path, "worker" if count == 1 else "crew", name):
-        if count > 1:
-            options = {**given, "types": types}
-            arguments = [part for key, value in options.items() if value for part in (f"--{key}", value)]
-            sys.exit(run_crew(names(name, count), [*arguments, *(["--burst"] if burst else [])]))
-        sys.exit(_run_one(settings, name, types, burst))
+    try:
+        with recorded(settings.data_path, "worker" if count == 1 else "crew", name):
+            if count > 1:
+                options = {**given, "types": types}
+                arguments = [part for key, value in options.items() if value for part in (f"--{key}", value)]
+                sys.exit(run_crew(names(name, count), [*arguments, *(["--burst"] if burst else [])]))
+            sys.exit(_run_one(settings, name, types, burst))
+    except Unwritable as problem:
+        exit_with_problems([str(problem)])
 
 
 def _run_one(settings: Settings, name: str, types: str | None, burst: bool) -> int:

@@ -15,6 +15,7 @@ from worker.pace import Pace
 
 LONG_SECONDS: Final = 1.0  # a task that lasts longer gets lines of its own
 _REPORT_SECONDS: Final = 1.0
+_FAILURES_SHOWN: Final = 5  # short tasks that went wrong, each in a line, in that time
 _LINES_SHOWN: Final = 20  # of what was printed at once, in the worker's own log
 
 
@@ -27,6 +28,8 @@ class Tally:
         self.count = 0
         self.outcomes: Counter[str] = Counter()  # all of them
         self._short: Counter[str] = Counter()
+        self._failures_shown = 0  # in this second …
+        self._counting_since = 0.0  # … which began then
         self._reported_at = 0.0
 
     def started(self, grant: Grant) -> None:
@@ -48,8 +51,8 @@ class Tally:
                 counts[grant.type] = counts.get(grant.type, 0) + 1
                 seconds[grant.type] = seconds.get(grant.type, 0.0) + elapsed
             self.outcomes[result.outcome] += 1
-            if elapsed is not None and elapsed >= LONG_SECONDS:
-                self._long_one(result, elapsed)
+            if elapsed is not None and (elapsed >= LONG_SECONDS or self._is_worth_a_line(result)):
+                self._by_itself(result, elapsed)
             else:
                 self._short[result.outcome] += 1
         for kind, count in counts.items():
@@ -69,8 +72,17 @@ class Tally:
             self._log("tasks_ended", count=self._short.total(), outcomes=outcomes)
             self._short.clear()
             self._reported_at = now
+        if now - self._counting_since >= _REPORT_SECONDS:
+            self._counting_since, self._failures_shown = now, 0
 
-    def _long_one(self, result: Result, elapsed: float) -> None:
+    def _is_worth_a_line(self, result: Result) -> bool:
+        """Whoever writes a task wants to see why it fails; a thousand times the same helps nobody."""
+        if result.outcome not in ("failed", "crashed") or self._failures_shown >= _FAILURES_SHOWN:
+            return False
+        self._failures_shown += 1
+        return True
+
+    def _by_itself(self, result: Result, elapsed: float) -> None:
         error = msgspec.json.decode(result.error)
         facts = {"task_id": result.task_id, "attempt": result.attempt, "outcome": result.outcome}
         if error:

@@ -45,7 +45,7 @@ def list_dead(baton: Session, status: str | None, **query: Any) -> None:
     rows = [
         (
             task["task_id"], task["type"], task["queue"], task["attempt"], screen.age(task["finished_at"]),
-            _error(task).get("type"), progress.outcome(task),
+            _error(task).get("type"), progress.error_in_words(task["error"]),
         )
         for task in page["tasks"]
     ]  # fmt: skip

@@ -67,9 +67,7 @@ def _listing(found: list[dict[str, Any]], following: int | None) -> list[Rendera
 def note(task: dict[str, Any]) -> str:
     """What there is to say about a task, in a line."""
     if task["status"] in ENDED:
-        kind = (task["error"] or {}).get("type") if isinstance(task["error"], dict) else None
-        text = progress.outcome(task)
-        return f"{kind}: {text}" if kind and task["status"] == "failed" else text
+        return progress.outcome(task)
     if task["status"] == TaskStatus.SCHEDULED:
         return f"due {screen.ago(task['run_at'])}"
     return task["message"] or ""

@@ -103,12 +103,18 @@ def remove_workers(baton: Session, names: tuple[str, ...]) -> int:
 def start_workers(baton: Session, count: int, prefix: str, **options: str | None) -> int:
     """Start N workers on this machine. In the background, each with a log in DATA_DIR/logs.
 
-    Names that live already are passed over. Ends when the dispatcher knows them all.
+    They get the first names that no living one has. Ends when the dispatcher knows them all.
     """
+    wrong = pidfile.name_problem(f"{prefix}-{STARTED_MAX}")
+    if wrong is not None:
+        raise click.BadParameter(f"{prefix!r}: {wrong}", param_hint="--prefix")
     baton.client.stats()  # nothing is started for a dispatcher that does not answer
     data = baton.settings.data_path
     given = {**options, "url": baton.settings.dispatcher_url or None}
-    started = [start(data, name, given) for name in free_names(data, prefix, count)]
+    try:
+        started = [start(data, name, given) for name in free_names(data, prefix, count)]
+    except OSError as problem:
+        exits.fail(pidfile.unwritable(data, problem), exits.USAGE)
     await_all(baton.client, started)
     report = {"workers": [one.view() for one in started]}
     baton.answer(report, *(_line(one) for one in started))
@@ -128,10 +134,12 @@ def _line(worker: Started) -> str:
 def check_workers(baton: Session, prefix: str | None) -> int:
     """Say which workers of this machine live. Asks no dispatcher; 1 if one that is recorded does not live."""
     found = _recorded(baton.settings.data_path, (), prefix)
-    rows = [(record.name, record.pid, "yes" if record.alive else "no", record.path.name) for record in found]
+    rows = [(record.name, record.pid, "yes" if record.alive else "no") for record in found]
     view = {"workers": [{"name": record.name, "pid": record.pid, "alive": record.alive} for record in found]}
-    listing = screen.table(("worker", "pid", "alive", "record"), rows) if rows else "no worker is recorded here"
-    baton.answer(view, listing)
+    listing = screen.table(("worker", "pid", "alive"), rows) if rows else "no worker is recorded here"
+    gone = [record.name for record in found if not record.alive]
+    way_out = [f"forget who is gone: ./baton workers stop {' '.join(gone)}"] if gone else []
+    baton.answer(view, listing, *way_out)
     return exits.OK if all(record.alive for record in found) else exits.FAILED
 
 

@@ -68,11 +68,13 @@ def test_a_worker_that_died_is_found_out_and_its_record_tidied_up(stage: Scene) 
     stage.baton.wait(lambda: not lives(pid), "the worker to be gone")
 
     checked = stage.run("workers", "check")
-    stopped = stage.run("workers", "stop", "--all", "--yes")
+    stopped = stage.run("workers", "stop", "worker-1")  # as `check` says
     again = stage.run("workers", "check")
 
     assert checked.code == exits.FAILED
-    assert [line.split()[:3] for line in checked.out.splitlines()[1:]] == [["worker-1", str(pid), "no"]]
+    _, line, way_out = checked.out.splitlines()
+    assert line.split() == ["worker-1", str(pid), "no"]
+    assert way_out == "forget who is gone: ./baton workers stop worker-1"
     assert (stopped.code, stopped.out) == (exits.OK, "worker worker-1 did not run any more\n")
     assert (again.code, again.out) == (exits.OK, "no worker is recorded here\n")
 
@@ -162,3 +164,11 @@ def test_add_task_says_that_a_unique_task_lives_already(stage: Scene) -> None:
         "lives already, nothing submitted: task 1\n",
     )
     assert as_json.stdout == '{"task_ids":[1]}\n'
+
+
+def test_a_name_that_is_no_file_name_starts_nothing(stage: Scene) -> None:
+    refused = stage.run("workers", "start", "1", "--prefix", "../../evil")
+
+    assert refused.code == exits.USAGE
+    assert "'../../evil': a worker's name is 1 to 80 letters" in refused.err
+    assert stage.run("workers", "check").out.strip() == "no worker is recorded here"

@@ -139,9 +139,26 @@ def test_a_module_that_cannot_be_imported_is_named(module: str, reason: str) -> 
 
 def test_a_module_that_fails_while_it_is_imported_is_named(tmp_path: Path) -> None:
     path = tmp_path / "unit_failing.py"
-    path.write_text("1 / 0\n")
+    path.write_text("import os\n1 / 0\n")
 
-    with pytest.raises(DiscoveryError, match=r"unit_failing\.py cannot be imported: ZeroDivisionError"):
+    with pytest.raises(
+        DiscoveryError, match=r"unit_failing\.py cannot be imported: ZeroDivisionError: .* \(line 2\)"
+    ):
+        discover([str(path)])
+
+
+@pytest.mark.parametrize(
+    ("declaration", "reason"),
+    [
+        ("@task\ndef bare(ctx): ...", r'give it a name: @task\("bare"\)'),
+        ('@task("unit.noctx")\ndef run(n: int): ...', "run must take the context as its first parameter"),
+    ],
+)
+def test_a_slip_in_a_declaration_is_named(tmp_path: Path, declaration: str, reason: str) -> None:
+    path = tmp_path / f"unit_slip_{len(declaration)}.py"  # a module is imported once
+    path.write_text(f"from tasks import task\n{declaration}\n")
+
+    with pytest.raises(DiscoveryError, match=reason):
         discover([str(path)])
 
 

@@ -27,10 +27,10 @@ def test_ids_are_a_range_only_if_they_follow_each_other(ids: list[int], words: s
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        ({"type": "ValueError", "message": "no luck"}, "no luck"),
+        ({"type": "ValueError", "message": "no luck"}, "ValueError: no luck"),
         ("out of luck", '"out of luck"'),
         ([1, 2], "[1,2]"),
-        ({"reason": "no luck"}, ""),
+        ({"reason": "no luck"}, '{"reason":"no luck"}'),
         (None, ""),
     ],
 )

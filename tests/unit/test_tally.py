@@ -80,3 +80,21 @@ def test_short_tasks_are_only_counted(tally: Tally, log: io.StringIO) -> None:
     tally.report(now=100.0)
 
     assert _record(log)["message"] == "3 short task(s) ended: 3 completed"
+
+
+def test_a_short_failure_tells_its_reason_but_not_a_hundred_times(tally: Tally, log: io.StringIO) -> None:
+    error = msgspec.Raw(b'{"type": "ValueError", "message": "no luck"}')
+    short = Result(task_id=7, attempt=2, lease_id="lease", outcome="failed", error=error, elapsed_seconds=0.01)
+
+    for _ in range(100):
+        tally.ended([(_grant(), short)])
+        tally.report(now=100.2)
+    tally.report(now=101.3)
+    tally.ended([(_grant(), short)])
+
+    records = [msgspec.json.decode(line) for line in log.getvalue().splitlines()]
+    lines = [record["message"] for record in records if record["event"] == "task_went_wrong"]
+    summed_up = sum(record["count"] for record in records if record["event"] == "tasks_ended")
+    assert set(lines) == {"task 7 attempt 2 failed after 0.01 s: ValueError: no luck"}
+    assert len(lines) < 15
+    assert len(lines) + summed_up == 101
