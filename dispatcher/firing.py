@@ -9,21 +9,21 @@ from __future__ import annotations
 import math
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from dispatcher import flows, recipes
+from dispatcher import checks, flows, recipes
 from dispatcher.recipes import Make
 from dispatcher.slots import Timetable
 from dispatcher.transaction import Transaction
 from dispatcher.views import iso
 from shared import errors
 from shared.lifecycle import ENDED
+from shared.protocol import MESSAGE_CHARS_MAX
 
 MADE_UP_MAX: Final = 1000  # slots that `missed: all` makes up at once: the newest
 BITE: Final = 100  # firings in one transaction: some milliseconds of the writer
 # A slot that is reached later than this was missed. Monitors wake within milliseconds; a minute
 # leaves room for a restart, which is no downtime.
 LATE_SECONDS: Final = 60.0
+AGAIN_SECONDS: Final = 3600.0  # when to look again at a timetable that could not be read
 
 
 class Row(NamedTuple):
@@ -67,24 +67,62 @@ def plan(row: Row, now: float) -> list[Firing]:
     """What to do about the slots that are due: usually one; more if nobody could fire them in time."""
     since = math.nextafter(row.next_at, 0.0)
     limit = MADE_UP_MAX if row.missed == "all" else 1
-    slots, left_out = row.timetable.due(since, now, limit)
-    next_at = row.timetable.next(now) or math.inf
+    try:
+        slots, left_out = row.timetable.due(since, now, limit)
+        next_at = row.timetable.next(now) or math.inf
+    except Exception as problem:  # of this one, not of the others: its time zone is not known here
+        return [_failed(Firing(row, row.next_at, [row.next_at], False, now + AGAIN_SECONDS, "", []), problem)]
     missed = row.missed == "skip" and bool(slots) and slots[-1] < now - LATE_SECONDS
     events: list[tuple[str, dict[str, Any]]] = []
     if left_out or missed:
         events.append(("schedule_missed", {"name": row.name, "before": iso(now if missed else slots[0])}))
     try:
         make: Make | str = recipes.make(row.kind, row.body)
-    except (errors.Refused, msgspec.MsgspecError) as problem:
-        make = str(problem)
-        events.append(("schedule_failed", {"name": row.name, "reason": make}))
-    pieces = [slots[at : at + BITE] for at in range(0, len(slots), BITE)] or [[]]
-    starts = [row.next_at, *(piece[0] for piece in pieces[1:])]
-    ends = [*starts[1:], next_at]
+    except Exception as problem:  # what it submits is no longer right
+        make = _reason(problem)
+        events.append(_failure(row, make))
+    return _pieces(Firing(row, row.next_at, slots, missed, next_at, make, events), BITE)
+
+
+def _pieces(whole: Firing, size: int) -> list[Firing]:
+    """The same in firings of at most so many slots, one after the other."""
+    pieces = [whole.slots[at : at + size] for at in range(0, len(whole.slots), size)] or [[]]
+    starts = [whole.found_at, *(piece[0] for piece in pieces[1:])]
+    ends = [*starts[1:], whole.next_at]
     return [
-        Firing(row, start, piece, missed, end, make, [] if index else events)
+        whole._replace(found_at=start, slots=piece, next_at=end, events=[] if index else whole.events)
         for index, (start, piece, end) in enumerate(zip(starts, pieces, ends, strict=True))
     ]
+
+
+def smaller(bite: list[Firing], problem: Exception) -> list[list[Firing]]:
+    """What to try instead of a bite that `problem` has undone: its halves, or a mark at its only slot.
+
+    So whatever is wrong with one slot costs no other. Raises `problem` if not even the mark could be kept.
+    """
+    if len(bite) > 1:
+        middle = len(bite) // 2
+        return [bite[:middle], bite[middle:]]
+    (only,) = bite
+    if len(only.slots) > 1:
+        return [[piece] for piece in _pieces(only, math.ceil(len(only.slots) / 2))]
+    if isinstance(only.make, str):
+        raise problem
+    return [[_failed(only, problem)]]
+
+
+def _failed(firing: Firing, problem: Exception) -> Firing:
+    """It submits nothing; its slots tell why."""
+    reason = _reason(problem)
+    return firing._replace(make=reason, events=[*firing.events, _failure(firing.row, reason)])
+
+
+def _failure(row: Row, reason: str) -> tuple[str, dict[str, Any]]:
+    return "schedule_failed", {"name": row.name, "reason": reason}
+
+
+def _reason(problem: Exception) -> str:
+    return checks.text(str(problem) or type(problem).__name__, MESSAGE_CHARS_MAX)
 
 
 def fire(tx: Transaction, firing: Firing) -> None:
@@ -110,7 +148,17 @@ def _take(tx: Transaction, firing: Firing, slot: float) -> None:
     elif row.overlap == "skip" and _still_runs(tx, row):
         _note(tx, row, slot, 0, "skipped", message="what it submitted last has not ended")
     else:
+        _try(tx, row, slot, make)
+
+
+def _try(tx: Transaction, row: Row, slot: float, make: Make) -> None:
+    """Submit, or keep why that is refused now; the next slot may be luckier."""
+    try:
         submit(tx, row, slot, 0, make)
+    except errors.Refused as problem:
+        event, facts = _failure(row, _reason(problem))
+        tx.log(event, **facts)
+        _note(tx, row, slot, 0, "failed", message=facts["reason"])
 
 
 def submit(tx: Transaction, row: Row, slot: float, by_hand: int, make: Make) -> tuple[int | None, int | None]:

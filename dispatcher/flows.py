@@ -129,9 +129,17 @@ class Flows:
 def store(
     tx: Transaction, name: str | None, nodes: Sequence[Node], times: Sequence[Times]
 ) -> tuple[int, dict[str, int | None]]:
-    """Store a flow that graph.plan has found right; returns its id and the ids of its tasks by key."""
+    """Store a flow that graph.plan has found right; returns its id and the ids of its tasks by key. Conflict."""
+    _check_keys(tx, nodes)
     flow_id: int = tx.add_flow(name=name, now=tx.now)
     return flow_id, _Storing(tx, flow_id, nodes, times).task_ids()
+
+
+def _check_keys(tx: Transaction, nodes: Sequence[Node]) -> None:
+    """Before anything is written: a refusal leaves nothing half-made, whoever goes on after it."""
+    keys = [node.task.unique_key for node in nodes if node.task.unique_key is not None]
+    if len(set(keys)) < len(keys) or any(tx.live_with_key(unique_key=key) for key in keys):
+        raise errors.Conflict("a unique_key of the flow is taken, by a live task or twice in the flow itself")
 
 
 class _Storing:
@@ -176,10 +184,7 @@ class _Storing:
             times += [when] * len(made)
             places += [place] * len(made)
             sizes.append(len(made))
-        stored = storage.store(self.tx, tasks, times, places)
-        if stored.existing or len(set(stored.ids)) < len(stored.ids):
-            raise errors.Conflict("a unique_key of the flow is taken, by a live task or twice in the flow itself")
-        ids = iter(stored.ids)
+        ids = iter(storage.insert(self.tx, tasks, times, places)[0])
         return [[next(ids) for _ in range(size)] for size in sizes]
 
     def _name_forks_and_joins(self) -> tuple[dict[str, int], dict[str, int]]:

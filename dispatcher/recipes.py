@@ -19,7 +19,8 @@ from shared.protocol import Submission
 _submission = msgspec.json.Decoder(Submission)
 _encode = msgspec.json.Encoder().encode
 
-Make = Callable[[Transaction], tuple[int | None, int | None]]  # answers (task_id, flow_id)
+# Answers (task_id, flow_id). It raises Refused before it has written anything.
+Make = Callable[[Transaction], tuple[int | None, int | None]]
 
 
 def body(task: Submission | None, flow: Raw | UnsetType) -> tuple[str, bytes]:

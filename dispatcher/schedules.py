@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -18,7 +17,7 @@ from dispatcher.database import Database
 from dispatcher.firing import Row
 from dispatcher.operation import Run
 from dispatcher.registry import Registry
-from dispatcher.slots import LATEST, Timetable, problem
+from dispatcher.slots import LATEST, Timetable, problem, zone
 from dispatcher.transaction import Transaction
 from dispatcher.views import iso
 from shared import errors
@@ -184,11 +183,21 @@ class Schedules:
             bite = [firings.pop(0)]
             while firings and sum(len(each.slots) for each in bite) + len(firings[0].slots) <= firing.BITE:
                 bite.append(firings.pop(0))
-            self._lead(partial(_fire, bite))
+            self._carry_out(bite)
         if due:
             with self._database.read() as tx:
                 following = tx.next_slot()
         return following
+
+    def _carry_out(self, bite: list[firing.Firing]) -> None:
+        """In one transaction; if that cannot be, in smaller ones."""
+        try:
+            self._lead(partial(_fire, bite))
+        except errors.Unavailable:
+            raise  # nobody's fault: the next pass tries again
+        except Exception as problem:
+            for part in firing.smaller(bite, problem):
+                self._carry_out(part)
 
     def _look_back(self, now: float) -> None:
         """The clock was set back (or this is the first look at it): a slot that is near again is due again.
@@ -198,7 +207,10 @@ class Schedules:
         with self._database.read() as tx:
             rows = tx.waiting_schedules().fetchall()
         for schedule_id, cron, every_seconds, timezone, anchor, next_at in rows:
-            nearest = Timetable(cron, every_seconds, timezone, anchor).next(now)
+            try:
+                nearest = Timetable(cron, every_seconds, timezone, anchor).next(now)
+            except Exception:  # of this one, not of the others: its firing will tell
+                continue
             if nearest is not None and nearest < next_at:
                 self._lead(partial(_bring_forward, schedule_id, nearest))
 
@@ -215,12 +227,7 @@ def _bring_forward(schedule_id: int, next_at: float, tx: Transaction) -> None:
 def _check_times(cron: str | None, every_seconds: float | None, timezone: str, now: float) -> None:
     if (cron is None) == (every_seconds is None):
         raise errors.Invalid("give when to fire: either cron or every_seconds", field="cron")
-    try:
-        ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise errors.Invalid(
-            f"timezone: there is no {timezone!r}; use a name such as Europe/Berlin", field="timezone"
-        ) from None
+    zone(timezone)
     wrong = None if cron is None else problem(cron, now, timezone)
     if wrong is not None:
         raise errors.Invalid(f"cron: {cron!r} cannot be used: {wrong}", field="cron")
@@ -243,8 +250,17 @@ def _save(tx: Transaction, row: Row, next_at: float | None) -> None:
         tx.due(next_at)
 
 
+def _next_runs(row: Row, now: float) -> list[float]:
+    """None while it is paused, or its time zone not known."""
+    if row.paused:
+        return []
+    try:
+        return row.timetable.upcoming(max(now, math.nextafter(row.next_at, 0.0)), NEXT_RUNS)
+    except errors.Invalid:
+        return []
+
+
 def _view(row: Row, now: float) -> ScheduleView:
-    runs = [] if row.paused else row.timetable.upcoming(max(now, math.nextafter(row.next_at, 0.0)), NEXT_RUNS)
     view = ScheduleView(
         name=row.name,
         cron=row.cron,
@@ -254,7 +270,7 @@ def _view(row: Row, now: float) -> ScheduleView:
         overlap=row.overlap,
         paused=bool(row.paused),
         created_at=iso(row.created_at) or "",
-        next_runs=[iso(slot) or "" for slot in runs],
+        next_runs=[iso(slot) or "" for slot in _next_runs(row, now)],
     )
     setattr(view, row.kind, msgspec.Raw(row.body))
     if row.last_task_id is not None:

@@ -13,15 +13,20 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice, takewhile
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
+
+from shared import errors
 
 LATEST = 253370764800.0  # the year 9999: a datetime ends there
 
 
 class Timetable(NamedTuple):
-    """Either `cron`, or every so many seconds after `anchor`."""
+    """Either `cron`, or every so many seconds after `anchor`.
+
+    What asks for slots raises Invalid if this machine does not know the time zone.
+    """
 
     cron: str | None
     every_seconds: float | None
@@ -44,7 +49,7 @@ class Timetable(NamedTuple):
 
     def _crons(self, moment: float) -> Iterator[float]:
         # Cut, never rounded: a moment just before a slot must not become the slot.
-        start = datetime.fromtimestamp(math.floor(moment), ZoneInfo(self.timezone))
+        start = datetime.fromtimestamp(math.floor(moment), zone(self.timezone))
         last = moment
         for slot in (found.timestamp() for found in CronSim(self.cron or "", start)):
             # In the hour that comes twice cronsim looks from its first coming: skip what lies behind.
@@ -73,6 +78,16 @@ class Timetable(NamedTuple):
             if len(found) > limit or start == since:
                 return list(found)[-limit:], len(found) > limit
             reach *= 4
+
+
+def zone(name: str) -> ZoneInfo:
+    """The time zone of that name. Invalid if this machine does not know it, or does not any more."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise errors.Invalid(
+            f"timezone: there is no {name!r}; use a name such as Europe/Berlin", field="timezone"
+        ) from None
 
 
 def problem(cron: str, moment: float, timezone: str) -> str | None:

@@ -50,7 +50,7 @@ def store(
     """Insert new tasks, pending, scheduled (run_at ahead) or blocked; one whose unique_key lives is that one."""
     places = [ALONE] * len(submissions) if places is None else places
     if all(submission.unique_key is None for submission in submissions):
-        ids, statuses = _insert(tx, submissions, times, places)
+        ids, statuses = insert(tx, submissions, times, places)
         return Submitted(ids, statuses, set())
     known: dict[str, tuple[int, TaskStatus]] = {}
     keys = sorted({s.unique_key for s in submissions if s.unique_key is not None})
@@ -67,7 +67,7 @@ def store(
         elif submission.unique_key not in seen:
             fresh.append(index)
             seen.add(submission.unique_key)
-    ids, statuses = _insert(
+    ids, statuses = insert(
         tx, [submissions[i] for i in fresh], [times[i] for i in fresh], [places[i] for i in fresh]
     )
     made = dict(zip(fresh, zip(ids, statuses, strict=True), strict=True))
@@ -76,9 +76,10 @@ def store(
     return Submitted([task_id for task_id, _ in each], [status for _, status in each], existing)
 
 
-def _insert(
+def insert(
     tx: Transaction, submissions: Sequence[Submission], times: Sequence[Times], places: Sequence[Place]
 ) -> tuple[list[int], list[TaskStatus]]:
+    """Each as a task of its own: none of their unique keys lives, and none comes twice. Ids and statuses."""
     if not submissions:
         return [], []
     ranges = tx.fresh_task_ids(n=len(submissions))

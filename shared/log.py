@@ -30,7 +30,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "resumed": (INFO, "{kind} {name} resumed"),
     "worker_ordered": (INFO, "worker {name} was told to {order} ({worker_id})"),
     "schedule_missed": (WARNING, "schedule {name}: slots before {before} were missed and are left out"),
-    "schedule_failed": (ERROR, "schedule {name} cannot fire, mend it with PATCH: {reason}"),
+    "schedule_failed": (ERROR, "schedule {name} could not fire: {reason}"),
     "cancel_flow": (INFO, "flow {flow_id} cancelled"),
     "revive_flow": (INFO, "flow {flow_id} revived where it had failed"),
     "fail": (INFO, "task {task_id} attempt {attempt} failed ({next}): {reason}"),

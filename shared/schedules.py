@@ -62,7 +62,7 @@ class SlotFilter(Struct, forbid_unknown_fields=True):
 
 
 class ScheduleView(Struct):
-    """A schedule as clients see it; `next_runs` is empty while it is paused."""
+    """A schedule as clients see it; `next_runs` is empty while it is paused, or its time zone not known."""
 
     name: str
     cron: str | None
