@@ -126,10 +126,9 @@ def _reason(problem: Exception) -> str:
 
 
 def fire(tx: Transaction, firing: Firing) -> None:
-    """Take the slots. Decided again here: the schedule may have been changed or removed since."""
+    """Take the slots, unless the schedule has been changed or removed since: then the next pass plans anew."""
     row = firing.row
-    state = tx.schedule_now(schedule_id=row.schedule_id)
-    if state is None or state[1] or state[0] != firing.found_at:
+    if not _is_as_planned(tx, firing):
         return
     for slot in firing.slots:
         if tx.take_slot(schedule_id=row.schedule_id, slot_at=slot, now=tx.now) is not None:
@@ -137,6 +136,16 @@ def fire(tx: Transaction, firing: Firing) -> None:
     tx.advance_schedule(schedule_id=row.schedule_id, next_at=firing.next_at)
     for event, facts in firing.events:
         tx.log(event, **facts)
+
+
+def _is_as_planned(tx: Transaction, firing: Firing) -> bool:
+    """Is the schedule what it was, but for what it has submitted meanwhile?"""
+    row = firing.row
+    state = tx.schedule_held(name=row.name)
+    if state is None:
+        return False
+    present = Row(*state)._replace(last_task_id=row.last_task_id, last_flow_id=row.last_flow_id)
+    return present == row._replace(next_at=firing.found_at)
 
 
 def _take(tx: Transaction, firing: Firing, slot: float) -> None:
@@ -191,7 +200,7 @@ def _note(
 
 
 def _still_runs(tx: Transaction, row: Row) -> bool:
-    _, _, task_id, flow_id = tx.schedule_now(schedule_id=row.schedule_id)
+    task_id, flow_id = tx.submitted_last(schedule_id=row.schedule_id)
     if flow_id is not None:
         return not flows.has_ended(tx, flow_id)
     state = None if task_id is None else tx.task_state(task_id=task_id)

@@ -85,7 +85,7 @@ class Schedules:
         return self.show(wanted.name), warning
 
     def change(self, name: str, change: ScheduleChange) -> ScheduleView:
-        """Replace what is given. NotFound, Invalid naming the field."""
+        """Replace what is given; a new timetable begins now. NotFound, Invalid naming the field."""
         given = {key: value for key, value in msgspec.structs.asdict(change).items() if value is not msgspec.UNSET}
         body = (
             recipes.body(given.pop("task", None), given.pop("flow", msgspec.UNSET))
@@ -106,7 +106,8 @@ class Schedules:
             if given.keys() & {"cron", "every_seconds", "timezone"}:
                 _check_times(row.cron, row.every_seconds, row.timezone, tx.now)
                 row = row._replace(anchor=tx.now)
-            _save(tx, row, row.timetable.next(tx.now))
+                row = row._replace(next_at=row.timetable.next(tx.now) or math.inf)
+            _save(tx, row)
 
         self._write(run)
         return self.show(name)
@@ -116,8 +117,9 @@ class Schedules:
 
         def run(tx: Transaction) -> None:
             row = _find(tx, name)
-            next_at = row.timetable.next(tx.now) if row.paused and not paused else row.next_at
-            _save(tx, row._replace(paused=int(paused)), next_at)
+            if row.paused and not paused:
+                row = row._replace(next_at=row.timetable.next(tx.now) or math.inf)
+            _save(tx, row._replace(paused=int(paused)))
 
         self._write(run)
         return self.show(name)
@@ -240,14 +242,13 @@ def _find(tx: Transaction, name: str) -> Row:
     return Row(*row)
 
 
-def _save(tx: Transaction, row: Row, next_at: float | None) -> None:
-    next_at = math.inf if next_at is None else next_at
-    values = row._replace(next_at=next_at)._asdict()
+def _save(tx: Transaction, row: Row) -> None:
+    values = row._asdict()
     for name in ("name", "created_at", "last_task_id", "last_flow_id"):
         del values[name]
     tx.change_schedule(**values)
     if not row.paused:
-        tx.due(next_at)
+        tx.due(row.next_at)
 
 
 def _next_runs(row: Row, now: float) -> list[float]:

@@ -916,9 +916,14 @@ UPDATE schedules SET cron = :cron, every_seconds = :every_seconds, timezone = :t
        kind = :kind, body = :body, missed = :missed, overlap = :overlap, paused = :paused, next_at = :next_at
  WHERE schedule_id = :schedule_id;
 
--- name: schedule_now^
--- What may have changed since a schedule was found due.
-SELECT next_at, paused, last_task_id, last_flow_id FROM schedules WHERE schedule_id = :schedule_id;
+-- name: schedule_held^
+-- The same for who is going to change it, or to fire: it stays like this until this transaction ends.
+SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+       created_at, last_task_id, last_flow_id
+  FROM schedules WHERE name = :name;
+
+-- name: submitted_last^
+SELECT last_task_id, last_flow_id FROM schedules WHERE schedule_id = :schedule_id;
 
 -- name: advance_schedule!
 UPDATE schedules SET next_at = :next_at WHERE schedule_id = :schedule_id;

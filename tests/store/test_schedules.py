@@ -11,6 +11,8 @@ import pytest
 
 from dispatcher import firing
 from shared import errors
+from shared.protocol import Submission
+from shared.schedules import ScheduleChange
 from tests.support import messages
 from tests.support.builder import Builder
 from tests.support.clockwork import DAY, MINUTE, Clockwork
@@ -259,3 +261,42 @@ def test_a_flow_that_has_not_ended_holds_back_the_next(tasks: Builder) -> None:
     clockwork.pass_time(MINUTE)
 
     assert clockwork.outcomes() == ["fired", "skipped", "fired"]
+
+
+# --- changes
+
+
+@pytest.mark.parametrize(("missed", "fired"), [("all", 3), ("once", 1)])
+def test_a_change_of_something_else_loses_no_slot_that_is_due(tasks: Builder, missed: str, fired: int) -> None:
+    clockwork = Clockwork(tasks, missed=missed)
+    tasks.advance(3 * MINUTE)
+
+    clockwork.schedules.change("s", ScheduleChange(overlap="allow"))
+    clockwork.schedules.fire()
+
+    assert clockwork.outcomes() == ["fired"] * fired
+
+
+def test_a_new_timetable_begins_now(tasks: Builder) -> None:
+    clockwork = Clockwork(tasks, missed="all")
+    tasks.advance(3 * MINUTE)
+
+    clockwork.schedules.change("s", ScheduleChange(every_seconds=30.0))
+    clockwork.pass_time(MINUTE)
+
+    assert clockwork.outcomes() == ["fired"] * 2
+
+
+def test_what_is_changed_while_a_slot_is_due_fires_as_it_is_now(tasks: Builder) -> None:
+    clockwork = Clockwork(tasks)
+    tasks.advance(60)
+    now = tasks.dispatcher.clock.wall()
+    with tasks.dispatcher.database.read() as tx:
+        (plan,) = firing.plan(firing.Row(*tx.due_schedules(now=now, n=1).fetchall()[0]), now)
+
+    clockwork.schedules.change("s", ScheduleChange(task=Submission("other")))
+    tasks.dispatcher.database.write(lambda tx: firing.fire(tx, plan))
+    clockwork.schedules.fire()
+
+    assert tasks.dispatcher.rows("SELECT type FROM tasks") == [("other",)]
+    assert clockwork.outcomes() == ["fired"]
