@@ -100,7 +100,7 @@ class Schedules:
             given["cron"] = None
 
         def run(tx: Transaction) -> None:
-            row = _find(tx, name)._replace(**given)
+            row = _hold(tx, name)._replace(**given)
             if body is not None:
                 row = row._replace(kind=body[0], body=body[1])
             if given.keys() & {"cron", "every_seconds", "timezone"}:
@@ -116,7 +116,7 @@ class Schedules:
         """Stop firing, or go on with the next slot from now; a second time changes nothing. NotFound."""
 
         def run(tx: Transaction) -> None:
-            row = _find(tx, name)
+            row = _hold(tx, name)
             if row.paused and not paused:
                 row = row._replace(next_at=row.timetable.next(tx.now) or math.inf)
             _save(tx, row._replace(paused=int(paused)))
@@ -128,7 +128,7 @@ class Schedules:
         """Submit what it would submit, at once and beside its timetable; {"task_id"} or {"flow_id"}. NotFound."""
 
         def run(tx: Transaction) -> dict[str, Any]:
-            row = _find(tx, name)
+            row = _hold(tx, name)
             by_hand = tx.take_turn(schedule_id=row.schedule_id, now=tx.now)
             task_id, flow_id = firing.submit(tx, row, tx.now, by_hand, recipes.make(row.kind, row.body))
             return submitted(task_id, flow_id)
@@ -141,7 +141,7 @@ class Schedules:
         view = self.show(name)
 
         def run(tx: Transaction) -> None:
-            row = _find(tx, name)
+            row = _hold(tx, name)
             tx.drop_slots(schedule_id=row.schedule_id)
             tx.drop_schedule(schedule_id=row.schedule_id)
 
@@ -236,7 +236,16 @@ def _check_times(cron: str | None, every_seconds: float | None, timezone: str, n
 
 
 def _find(tx: Transaction, name: str) -> Row:
-    row = None if "\0" in name else tx.schedule(name=name)  # PostgreSQL cannot look for such a name
+    return _there(tx.schedule, name)
+
+
+def _hold(tx: Transaction, name: str) -> Row:
+    """The same for who changes it; other dispatchers wait until this transaction ends."""
+    return _there(tx.schedule_held, name)
+
+
+def _there(look: Callable[..., tuple[Any, ...] | None], name: str) -> Row:
+    row = None if "\0" in name else look(name=name)  # PostgreSQL cannot look for such a name
     if row is None:
         raise errors.NotFound(f"there is no schedule {name!r}")
     return Row(*row)

@@ -178,6 +178,11 @@ SELECT (SELECT COUNT(*) FROM (
              AND kind <> 'task' AND status NOT IN ('completed', 'failed', 'cancelled')
            ORDER BY node_id FOR SHARE) live);
 
+-- name: schedule_held^
+SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, missed, overlap, paused, next_at,
+       created_at, last_task_id, last_flow_id
+  FROM schedules WHERE name = :name FOR UPDATE;
+
 -- name: hold_flow!
 SELECT 1 FROM tasks WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id))
  ORDER BY task_id FOR SHARE;

@@ -9,8 +9,11 @@ import psycopg
 import pytest
 
 from dispatcher.postgresql import PostgreSQL
+from shared.protocol import Submission
+from shared.schedules import ScheduleChange
 from shared.settings import FEATURES
 from tests.support.builder import Builder
+from tests.support.clockwork import DAY, MINUTE, Clockwork
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
 from tests.support.flows import Flow
@@ -102,6 +105,61 @@ def test_a_claim_waits_for_who_declares_its_worker_dead(pair: tuple[Builder, Bui
     first.dispatcher.ledger.reclaim_silent()
 
     assert calls[0].result() == []
+
+
+def meanwhile(tasks: Builder, name: str, act: Callable[[], Any]) -> list[Call]:
+    """As just_before, for an act that may have to wait until this dispatcher's transaction is over."""
+    calls: list[Call] = []
+
+    def begin() -> None:
+        calls.append(Call(act))
+        wait_until(lambda: calls[0].done or tasks.dispatcher.rows(WAITING), "it to wait or to be done")
+
+    just_before(tasks, name, begin)
+    return calls
+
+
+def test_a_schedule_changed_while_it_fires_keeps_its_new_timetable(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    clockwork = Clockwork(first, every_seconds=86400)
+    first.advance(DAY)
+    change = ScheduleChange(every_seconds=60.0)
+    calls = meanwhile(first, "take_slot", lambda: second.dispatcher.ledger.schedules.change("s", change))
+
+    clockwork.schedules.fire()
+    answered = calls[0].result()
+
+    assert clockwork.outcomes() == ["fired"]
+    assert clockwork.schedules.show("s").next_runs == answered.next_runs
+    clockwork.pass_time(MINUTE)
+    assert clockwork.outcomes() == ["fired", "fired"]
+
+
+def test_a_schedule_that_fires_while_it_is_changed_fires_as_it_is_then(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    clockwork = Clockwork(first)
+    clockwork.schedules.fire()
+    first.advance(MINUTE)
+    calls = meanwhile(second, "change_schedule", clockwork.schedules.fire)
+
+    second.dispatcher.ledger.schedules.change("s", ScheduleChange(task=Submission("other")))
+    calls[0].result()
+    clockwork.schedules.fire()
+
+    assert first.dispatcher.rows("SELECT type FROM tasks") == [("other",)]
+    clockwork.pass_time(MINUTE)
+    assert clockwork.outcomes() == ["fired", "fired"]
+
+
+def test_of_two_changes_of_a_schedule_neither_undoes_the_other(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    schedules = Clockwork(first).schedules
+    calls = meanwhile(first, "change_schedule", lambda: second.dispatcher.ledger.schedules.pause("s", True))
+
+    schedules.change("s", ScheduleChange(missed="all"))
+    calls[0].result()
+
+    assert (schedules.show("s").missed, schedules.show("s").paused) == ("all", True)
 
 
 def test_what_a_claim_found_is_forgotten_with_its_transaction(pair: tuple[Builder, Builder]) -> None:
