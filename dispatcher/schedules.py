@@ -21,6 +21,7 @@ from dispatcher.slots import LATEST, Timetable, problem, zone
 from dispatcher.transaction import Transaction
 from dispatcher.views import iso
 from shared import errors
+from shared.protocol import INTEGER_MAX
 from shared.schedules import (
     ScheduleChange,
     ScheduleFilter,
@@ -162,12 +163,14 @@ class Schedules:
 
     def history(self, name: str, wanted: SlotFilter) -> dict[str, Any]:
         """What became of its slots, newest first: `{"history": [...], "next": cursor or None}`. NotFound."""
-        before = LATEST if wanted.before is None else checks.moment(wanted.before, "before")
+        slot_at, by_hand = _place(wanted.before)
         with self._database.read() as tx:
             row = _find(tx, name)
-            slots = tx.slot_page(schedule_id=row.schedule_id, before=before, n=wanted.limit + 1).fetchall()
-        views = [_slot_view(slot) for slot in slots[: wanted.limit]]
-        return {"history": views, "next": views[-1].slot_at if len(slots) > wanted.limit else None}
+            place = {"slot_at": slot_at, "by_hand": by_hand}
+            slots = tx.slot_page(schedule_id=row.schedule_id, **place, n=wanted.limit + 1).fetchall()
+        shown = slots[: wanted.limit]
+        following = "{!r}_{}".format(*shown[-1]) if len(slots) > len(shown) else None
+        return {"history": [_slot_view(slot) for slot in shown], "next": following}
 
     # ------------------------------------------------------------------ the monitor's
 
@@ -288,6 +291,22 @@ def _view(row: Row, now: float) -> ScheduleView:
     if row.last_flow_id is not None:
         view.last_flow_id = row.last_flow_id
     return view
+
+
+def _place(before: str | None) -> tuple[float, int]:
+    """What a page of slots ends before: a moment, or a slot, as the `next` of another page. Invalid."""
+    if before is None:
+        return LATEST, 0
+    at, between, by_hand = before.partition("_")
+    if not between:
+        return checks.moment(before, "before"), 0
+    try:
+        place = float(at), int(by_hand)
+    except ValueError:
+        place = math.nan, 0
+    if not (math.isfinite(place[0]) and 0 <= place[1] <= INTEGER_MAX):
+        raise errors.Invalid("before must be a moment, or the `next` of an answer before", field="before")
+    return place
 
 
 def _slot_view(slot: tuple[Any, ...]) -> SlotView:

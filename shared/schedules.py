@@ -55,7 +55,7 @@ class ScheduleFilter(Struct, forbid_unknown_fields=True):
 
 
 class SlotFilter(Struct, forbid_unknown_fields=True):
-    """The query of GET /schedules/<name>/history."""
+    """The query of GET /schedules/<name>/history; `before`: a moment, or the `next` of an answer before."""
 
     limit: Annotated[int, Meta(ge=1, le=PAGE_MAX)] = 100
     before: str | None = None

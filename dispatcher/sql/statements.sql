@@ -950,9 +950,10 @@ UPDATE schedule_slots SET outcome = :outcome, task_id = :task_id, flow_id = :flo
  WHERE schedule_id = :schedule_id AND slot_at = :slot_at AND by_hand = :by_hand;
 
 -- name: slot_page
--- Newest first.
+-- Newest first; of one moment those asked for by hand first.
 SELECT slot_at, by_hand, fired_at, outcome, task_id, flow_id, message FROM schedule_slots
- WHERE schedule_id = :schedule_id AND slot_at < :before ORDER BY slot_at DESC, by_hand DESC LIMIT :n;
+ WHERE schedule_id = :schedule_id AND (slot_at, by_hand) < (:slot_at, :by_hand)
+ ORDER BY slot_at DESC, by_hand DESC LIMIT :n;
 
 -- name: drop_slots!
 DELETE FROM schedule_slots WHERE schedule_id = :schedule_id;

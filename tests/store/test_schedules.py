@@ -12,7 +12,7 @@ import pytest
 from dispatcher import firing
 from shared import errors
 from shared.protocol import Submission
-from shared.schedules import ScheduleChange
+from shared.schedules import ScheduleChange, SlotFilter
 from tests.support import messages
 from tests.support.builder import Builder
 from tests.support.clockwork import DAY, MINUTE, Clockwork
@@ -300,3 +300,46 @@ def test_what_is_changed_while_a_slot_is_due_fires_as_it_is_now(tasks: Builder) 
 
     assert tasks.dispatcher.rows("SELECT type FROM tasks") == [("other",)]
     assert clockwork.outcomes() == ["fired"]
+
+
+# --- history
+
+
+def test_the_history_page_by_page_tells_every_slot_once(tasks: Builder) -> None:
+    tasks.advance(0.0004)  # slots lie between the milliseconds that clients see
+    clockwork = Clockwork(tasks, every_seconds=1.0001)
+    for _ in range(3):
+        clockwork.schedules.fire_now("s")
+    for _ in range(3):
+        tasks.advance(1.1)
+        clockwork.schedules.fire()
+
+    seen: list[Any] = []
+    before: str | None = None
+    while not seen or before is not None:
+        page = clockwork.schedules.history("s", SlotFilter(limit=1, before=before))
+        seen += page["history"]
+        before = page["next"]
+
+    assert [slot.task_id for slot in seen] == [6, 5, 4, 3, 2, 1]
+    assert seen == clockwork.schedules.history("s", SlotFilter())["history"]
+
+
+def test_the_history_ends_before_a_moment(tasks: Builder) -> None:
+    clockwork = Clockwork(tasks)
+    clockwork.pass_time(3 * MINUTE)
+    newest = clockwork.schedules.history("s", SlotFilter(limit=1))["history"][0]
+
+    older = clockwork.schedules.history("s", SlotFilter(before=newest.slot_at))["history"]
+
+    assert [slot.task_id for slot in older] == [2, 1]
+
+
+@pytest.mark.parametrize("before", ["x", "x_1", "1_x", "nan_1", "inf_0", "1.0_-1", "1_99999999999999999999", "_"])
+def test_a_page_of_history_before_nothing_is_refused(tasks: Builder, before: str) -> None:
+    clockwork = Clockwork(tasks)
+
+    with pytest.raises(errors.Invalid) as refused:
+        clockwork.schedules.history("s", SlotFilter(before=before))
+
+    assert refused.value.details["field"] == "before"

@@ -88,7 +88,7 @@ def test_a_slot_that_fails_costs_the_other_missed_ones_nothing(
     real, calls = flows.store, []
 
     def store(tx: Transaction, *rest: Any) -> Any:
-        slots_taken = tx.slot_page(schedule_id=1, before=slots.LATEST, n=10).fetchall()
+        slots_taken = tx.slot_page(schedule_id=1, slot_at=slots.LATEST, by_hand=0, n=10).fetchall()
         calls.append(slots_taken[0][0])
         if calls[-1] == calls[0] + 2 * MINUTE:
             raise RuntimeError("not this one")
