@@ -467,6 +467,7 @@ SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'unfinished_copy');
 SELECT EXISTS (SELECT 1 FROM tasks WHERE finished_at IS NOT NULL AND finished_at < :before)
     OR EXISTS (SELECT 1 FROM workers WHERE gone_at < :before)
     OR EXISTS (SELECT 1 FROM completions WHERE second < :before)
+    OR EXISTS (SELECT 1 FROM schedule_slots WHERE fired_at < :before)
     OR EXISTS (SELECT 1 FROM idempotency WHERE created_at < :keys_before);
 
 -- name: drop_logs*!

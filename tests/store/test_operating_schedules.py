@@ -120,3 +120,14 @@ def test_old_slots_are_forgotten(tasks: Builder) -> None:
     tasks.dispatcher.ledger.prune()
 
     assert clockwork.outcomes() == []
+
+
+def test_old_slots_are_forgotten_where_nothing_else_is_old(tasks: Builder) -> None:
+    clockwork = Clockwork(tasks, every_seconds=DAY)
+    clockwork.pass_time(DAY)  # its task lives on
+
+    tasks.advance(40 * DAY)
+    tasks.dispatcher.ledger.prune()
+
+    assert clockwork.outcomes() == []
+    assert clockwork.ticks() == 1
