@@ -118,11 +118,12 @@ def _open_fork(tx: Transaction, fork_id: int) -> list[End]:
 
 
 def _end_join(tx: Transaction, join_id: int) -> End:
+    """Each part that did not complete has been dealt with when it ended: whoever lives on was revived since."""
     failed, cancelled = tx.parts_ended(node_id=join_id)
     if failed is not None:
-        return _end(tx, join_id, TaskStatus.FAILED, failed)
+        return _end(tx, join_id, TaskStatus.FAILED, failed)._replace(swept=True)
     if cancelled is not None:
-        return _end(tx, join_id, TaskStatus.CANCELLED, cancelled)
+        return _end(tx, join_id, TaskStatus.CANCELLED, cancelled)._replace(swept=True)
     return _end(tx, join_id, TaskStatus.COMPLETED, 0)
 
 
@@ -137,6 +138,11 @@ def _end(tx: Transaction, join_id: int, status: TaskStatus, cause: int, error: b
 def sweep(tx: Transaction, failed: End) -> list[End]:
     """Cancel all descendants of nodes that did not complete, but for those that run all the same."""
     doomed = [node_id for above in failed.node_ids for (node_id,) in tx.descendants(node_id=above)]
+    return cancel_doomed(tx, failed, doomed)
+
+
+def cancel_doomed(tx: Transaction, failed: End, doomed: Sequence[int]) -> list[End]:
+    """Cancel the blocked ones of these nodes, because others did not complete; returns the ends of parents."""
     if not doomed:
         return []
     forks = [node_id for (node_id,) in tx.cancel_forks(node_ids=encoded([n for n in doomed if n < 0])).fetchall()]
@@ -247,4 +253,5 @@ class Ties:
             spoilt = self._spoilt(index)
             if spoilt is not None:
                 statuses[index] = TaskStatus.CANCELLED
-                settle(tx, sweep(tx, End([spoilt], self._found[spoilt], spoilt)))
+                cause = End([spoilt], self._found[spoilt], spoilt)
+                cancel_doomed(tx, cause, [ids[index]])  # nobody waits for it yet

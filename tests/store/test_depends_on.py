@@ -100,3 +100,14 @@ def test_a_child_revived_in_spite_of_a_lost_parent_waits_for_the_others_only(
     tasks.report(report(running))
 
     assert (before, revived, tasks.status(child)) == ("cancelled", "blocked", status)
+
+
+def test_a_new_child_of_a_lost_parent_leaves_alone_what_was_revived_in_spite_of_it(tasks: Builder) -> None:
+    lost, later = tasks.start(max_retries=0), tasks.submit(delay_seconds=60)
+    revived = tasks.submit(depends_on=[lost.task_id, later])
+    tasks.report(messages.failed(lost))
+    tasks.revive(revived)
+
+    new = tasks.submit(depends_on=[lost.task_id])
+
+    assert (tasks.status(new), tasks.status(revived)) == ("cancelled", "blocked")

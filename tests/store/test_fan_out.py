@@ -185,6 +185,22 @@ def test_a_revived_part_is_waited_for_again(tasks: Builder) -> None:
     assert flow.status == "completed"
 
 
+@pytest.mark.parametrize("end", ["fail", "cancel"])
+def test_who_was_revived_in_spite_of_a_lost_part_waits_for_the_others_only(tasks: Builder, end: str) -> None:
+    flow = Flow(tasks, fan(over=[1, 2]), GATHER)
+    if end == "fail":
+        flow.fail("parts[0]")
+    else:
+        tasks.cancel(flow.task_ids["parts[0]"] or 0)
+    tasks.revive(flow.task_ids["gather"] or 0)
+    assert flow.statuses()["gather"] == "blocked"
+
+    flow.complete("parts[1]", "fine")
+
+    lost = "failed" if end == "fail" else "cancelled"
+    assert [part["status"] for part in told(flow.complete("gather"))["parts"]] == [lost, "completed"]
+
+
 def test_cancelling_takes_a_fan_out_that_is_not_known_yet(tasks: Builder) -> None:
     flow = Flow(tasks, SPLIT, fan(over=RESULT), GATHER)
 
