@@ -14,7 +14,7 @@ import msgspec
 
 from dispatcher import limits, second_life, submissions
 from dispatcher.database import Database
-from dispatcher.transaction import Transaction
+from dispatcher.transaction import Transaction, encoded
 from shared import errors
 from shared.operating import DeadFilter, Drop, ReviveMany
 
@@ -36,7 +36,7 @@ class DeadLetters:
         """
 
         def run(tx: Transaction, ids: Sequence[int]) -> int:
-            revived = sum(_revived(tx, task_id, wanted.from_scratch) for task_id in ids)
+            revived = second_life.revive_all(tx, [*ids, *_parents(tx, wanted, ids)], wanted.from_scratch)
             limits.settle(tx)
             return revived
 
@@ -95,14 +95,12 @@ def _matching(tx: Transaction, wanted: DeadFilter, query: dict[str, Any]) -> Any
     return tx.ended_ids(**query)
 
 
-def _revived(tx: Transaction, task_id: int, from_scratch: bool) -> bool:
-    if tx.task_state(task_id=task_id) is None:
-        return False
-    try:
-        second_life.revive(tx, task_id, from_scratch)
-    except errors.Conflict:
-        return False
-    return True
+def _parents(tx: Transaction, wanted: ReviveMany, ids: Sequence[int]) -> list[int]:
+    """Dead letters of later bites that these depend on: they live again with them, so that these wait for them."""
+    query = {"status": wanted.status, "type": wanted.type, "queue": wanted.queue}
+    query |= {"tag": wanted.tag, "error_type": wanted.error_type}
+    above = [task_id for (task_id,) in tx.dead_above(node_ids=encoded(ids), after=ids[-1], **query).fetchall()]
+    return above if wanted.ids is None else sorted({*above}.intersection(wanted.ids))
 
 
 def _bites(ids: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -32,11 +32,13 @@ def widen(tx: Transaction, fork_id: int) -> None:
     if found is None:
         return  # its parts are there already
     join_id, source_id, run_at, deadline_at, body = found
+    flow_id, _, _, position, has_no_parts, *_ = tx.node(node_id=join_id)
+    if not has_no_parts:
+        return  # they were made before one of them was revived
     task = _task.decode(body)
     payloads = _payloads(task, tx.result_of(task_id=source_id))
     if not payloads:
         return
-    flow_id, _, _, position, *_ = tx.node(node_id=fork_id)
     relatives = storage.HAS_PARENTS | storage.HAS_CHILDREN
     place = storage.Place(flow_id, relatives, waiting=1)  # for its fork, which ends in a moment
     tasks = [graph.single(task, payload) for payload in payloads]

@@ -282,13 +282,14 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
     if not tasks and not forks_and_joins:
         return False
     ids = [row[0] for row in tasks]
-    kin.count_up(tx, ids)  # for children outside of the flow
     for task_id, *_, unique_key in tasks:
         second_life.check_key(tx, task_id, unique_key)
         if tx.revive(task_id=task_id, now=tx.now) is None:
             raise Overtaken
         tx.drop_result(task_id=task_id)
+    kin.count_up(tx, ids)  # for children outside of the flow
     tx.reopen_nodes(flow_id=flow_id)
+    kin.reopen_forks(tx, ids)
     tx.recount_nodes(flow_id=flow_id)
     blocked = {task_id for (task_id,) in tx.block_in_flow(flow_id=flow_id, task_ids=encoded(ids)).fetchall()}
     for task_id, lane, status, _, _, _, limit_key, _ in tasks:

@@ -9,7 +9,7 @@ fan-out becomes in fanout.py, what a child is told of its parents in parents.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -174,25 +174,39 @@ def departed(tx: Transaction, task_ids: Iterable[int], status: TaskStatus) -> No
             ended(tx, [(task_id, *found)], status)
 
 
-def revived(tx: Transaction, task_id: int, before: TaskStatus) -> TaskStatus:
-    """A task that had ended as `before` lives again; returns where: blocked if a parent has not ended."""
-    found = tx.relatives(task_id=task_id)
-    if found is None:
-        return TaskStatus.PENDING
-    flow_id, kin = found
-    tx.in_flow(flow_id, before, TaskStatus.PENDING)
-    count_up(tx, [task_id])
-    waiting = tx.live_parents(child_id=task_id) if (kin or 0) & HAS_PARENTS else 0
-    if not waiting:
-        return TaskStatus.PENDING
-    tx.block(task_id=task_id, waiting=waiting)
-    return TaskStatus.BLOCKED
+def revived(tx: Transaction, tasks: Mapping[int, TaskStatus]) -> set[int]:
+    """Tasks live again, by how they had ended; returns those that are blocked, by parents that have not ended."""
+    relatives = {task_id: found for task_id in tasks if (found := tx.relatives(task_id=task_id)) is not None}
+    for task_id, (flow_id, _) in relatives.items():
+        tx.in_flow(flow_id, tasks[task_id], TaskStatus.PENDING)
+    count_up(tx, list(relatives))
+    children = [task_id for task_id, (_, kin) in relatives.items() if (kin or 0) & HAS_PARENTS]
+    reopen_forks(tx, children)
+    waiting = {task_id: tx.live_parents(child_id=task_id) for task_id in children}
+    for task_id, n in waiting.items():
+        if n:
+            tx.block(task_id=task_id, waiting=n)
+    return {task_id for task_id, n in waiting.items() if n}
 
 
-def count_up(tx: Transaction, task_ids: Sequence[int]) -> None:
-    """Tasks live again: whoever waits for them, and others, waits for one more."""
-    tx.count_up(parent_id=task_ids)
-    tx.count_up_nodes(parent_id=task_ids)
+def count_up(tx: Transaction, node_ids: Sequence[int]) -> None:
+    """Nodes live again, and so do the joins that had ended with them: whoever waits for one waits for one more."""
+    while node_ids:
+        parents_live = Counter(_ids.decode(tx.children(node_ids=encoded(node_ids))))
+        reopened: list[int] = []
+        for n, those in grouped(list(parents_live.values()), parents_live).items():
+            tx.count_up(node_ids=encoded(those), n=n)
+            counted = tx.count_up_nodes(node_ids=encoded(those), n=n).fetchall()
+            reopened += [node_id for node_id, waiting in counted if waiting == n]
+        node_ids = reopened
+
+
+def reopen_forks(tx: Transaction, parts: Sequence[int]) -> None:
+    """Forks of parts that live again wait again, for those of their parents that do."""
+    for (fork_id,) in tx.ended_forks(node_ids=encoded(parts)).fetchall() if parts else []:
+        waiting = tx.live_parents(child_id=fork_id)
+        if waiting and tx.reopen_fork(node_id=fork_id, waiting=waiting) is not None:
+            count_up(tx, [fork_id])
 
 
 # --- tasks outside of flows that name others by their ids

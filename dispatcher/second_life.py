@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from dispatcher import kin
 from dispatcher.transaction import Transaction
 from shared import errors
@@ -23,7 +27,33 @@ def check_key(tx: Transaction, task_id: int, unique_key: str | None) -> None:
 
 def revive(tx: Transaction, task_id: int, from_scratch: bool) -> None:
     """A failed or cancelled task lives again, pending or blocked. Conflict: it is neither, or its key is taken."""
-    status, where, _, _, _, limit_key, _, unique_key = tx.task_state(task_id=task_id)
+    _place(tx, [_begin(tx, task_id, from_scratch)])
+
+
+def revive_all(tx: Transaction, task_ids: Sequence[int], from_scratch: bool) -> int:
+    """The same for those of these tasks that can; returns how many. All live before it is seen who waits."""
+    begun = []
+    for task_id in task_ids:
+        with contextlib.suppress(errors.Conflict, errors.NotFound):
+            begun.append(_begin(tx, task_id, from_scratch))
+    _place(tx, begun)
+    return len(begun)
+
+
+class _Begun(NamedTuple):
+    """A task that lives again, and what it was."""
+
+    task_id: int
+    status: TaskStatus
+    lane: str
+    limit_key: str | None
+
+
+def _begin(tx: Transaction, task_id: int, from_scratch: bool) -> _Begun:
+    found = tx.task_state(task_id=task_id)
+    if found is None:
+        raise errors.NotFound(f"there is no task {task_id}")
+    status, lane, _, _, _, limit_key, _, unique_key = found
     check_key(tx, task_id, unique_key)
     if tx.revive(task_id=task_id, now=tx.now) is None:
         raise errors.Conflict(
@@ -34,6 +64,13 @@ def revive(tx: Transaction, task_id: int, from_scratch: bool) -> None:
         tx.restart(task_id=task_id)
         tx.drop_checkpoint(task_id=[task_id])
         tx.drop_output(task_id=[task_id])
-    target = kin.revived(tx, task_id, TaskStatus(status))
-    tx.moved(where, TaskStatus(status), target, [task_id], limit_key)
-    tx.log("revive", task_id=task_id)
+    return _Begun(task_id, TaskStatus(status), lane, limit_key)
+
+
+def _place(tx: Transaction, tasks: Sequence[_Begun]) -> None:
+    """They are pending, or blocked if a parent has not ended."""
+    blocked = kin.revived(tx, {task.task_id: task.status for task in tasks})
+    for task_id, status, lane, limit_key in tasks:
+        target = TaskStatus.BLOCKED if task_id in blocked else TaskStatus.PENDING
+        tx.moved(lane, status, target, [task_id], limit_key)
+        tx.log("revive", task_id=task_id)

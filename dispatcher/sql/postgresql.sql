@@ -194,13 +194,46 @@ SELECT task_id, queue || '/' || type, status, attempt, lease_id, kin, limit_key,
         OR (:ended = 1 AND status IN ('failed', 'cancelled')))
  ORDER BY task_id;
 
--- name: count_up*!
-UPDATE tasks SET waiting = waiting + 1
- WHERE (status || '') = 'blocked' AND task_id = ANY (ARRAY(SELECT child_id FROM edges WHERE parent_id = :parent_id));
+-- name: count_up!
+UPDATE tasks SET waiting = waiting + CAST(:n AS BIGINT)
+ WHERE task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))))
+   AND (status || '') = 'blocked';
 
--- name: count_up_nodes*!
-UPDATE nodes SET waiting = waiting + 1
- WHERE waiting > 0 AND node_id = ANY (ARRAY(SELECT child_id FROM edges WHERE parent_id = :parent_id));
+-- name: count_up_nodes
+UPDATE nodes SET waiting = waiting + CAST(:n AS BIGINT), status = 'blocked'
+ WHERE node_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))))
+   AND (waiting > 0 OR kind = 'join')
+RETURNING node_id, waiting;
+
+-- name: ended_forks
+SELECT node_id FROM nodes
+ WHERE node_id = ANY (ARRAY(
+       SELECT e.parent_id FROM edges e
+        WHERE e.child_id = ANY (ARRAY(SELECT CAST(value AS BIGINT)
+                                        FROM json_array_elements_text(CAST(:node_ids AS json))))))
+   AND kind = 'fork' AND status <> 'blocked'
+ ORDER BY node_id;
+
+-- name: dead_above
+WITH RECURSIVE up (node_id) AS (
+    SELECT e.parent_id FROM edges e
+     WHERE e.child_id = ANY (ARRAY(SELECT CAST(value AS BIGINT)
+                                     FROM json_array_elements_text(CAST(:node_ids AS json))))
+    UNION
+    SELECT c.parent_id FROM up u CROSS JOIN LATERAL (
+        SELECT e.parent_id FROM edges e WHERE e.child_id = u.node_id OFFSET 0) c
+     WHERE u.node_id < 0
+        OR (u.node_id > :after AND (SELECT t.finished_at FROM tasks t WHERE t.task_id = u.node_id) IS NOT NULL))
+SELECT t.task_id FROM tasks t
+ WHERE t.task_id = ANY (ARRAY(SELECT u.node_id FROM up u WHERE u.node_id > :after))
+   AND (t.status || '') IN ('failed', 'cancelled')
+   AND (CAST(:status AS TEXT) IS NULL OR t.status = :status)
+   AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
+   AND (CAST(:tag AS TEXT) IS NULL
+        OR (SELECT 1 FROM task_tags g WHERE g.tag = :tag AND g.task_id = t.task_id) = 1)
+   AND (CAST(:error_type AS TEXT) IS NULL
+        OR (SELECT r.error_type FROM task_results r WHERE r.task_id = t.task_id) = :error_type)
+ ORDER BY t.task_id;
 
 -- name: drop_fan_outs*!
 DELETE FROM fan_outs

@@ -540,6 +540,25 @@ SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM task
                             LIMIT 1) IS NULL)
  ORDER BY t.task_id;
 
+-- name: dead_above
+-- What the tasks :node_ids depend on, through forks, joins and dead letters after an id: those of these dead letters
+-- that a filter wants.
+WITH RECURSIVE up (node_id) AS (
+    SELECT e.parent_id FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value
+    UNION
+    SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id
+     WHERE u.node_id < 0
+        OR (u.node_id > :after AND (SELECT t.finished_at FROM tasks t WHERE t.task_id = u.node_id) IS NOT NULL))
+SELECT t.task_id FROM up u CROSS JOIN tasks t
+ WHERE t.task_id = u.node_id AND t.task_id > :after AND t.status IN ('failed', 'cancelled')
+   AND (CAST(:status AS TEXT) IS NULL OR t.status = :status)
+   AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
+   AND (CAST(:tag AS TEXT) IS NULL
+        OR EXISTS (SELECT 1 FROM task_tags g WHERE g.tag = :tag AND g.task_id = t.task_id))
+   AND (CAST(:error_type AS TEXT) IS NULL
+        OR EXISTS (SELECT 1 FROM task_results r WHERE r.task_id = t.task_id AND r.error_type = :error_type))
+ ORDER BY t.task_id;
+
 -- name: ended_ids
 -- Ended tasks after an id, as a filter wants them: found by readers, decided on again by the writer.
 SELECT task_id FROM tasks
@@ -672,14 +691,28 @@ UPDATE nodes SET waiting = waiting - :n
  WHERE node_id IN (SELECT value FROM json_each(:node_ids)) AND waiting > 0
 RETURNING node_id, waiting, kind;
 
--- name: count_up*!
--- A parent lives again: each child that is still blocked waits for one more.
-UPDATE tasks SET waiting = waiting + 1
- WHERE status = 'blocked' AND task_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id);
+-- name: count_up!
+-- So many parents of each task live again: if it is still blocked, it waits for as many more.
+UPDATE tasks SET waiting = waiting + :n
+ WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked';
 
--- name: count_up_nodes*!
-UPDATE nodes SET waiting = waiting + 1
- WHERE waiting > 0 AND node_id IN (SELECT child_id FROM edges WHERE parent_id = :parent_id);
+-- name: count_up_nodes
+-- The same for forks and joins. A join that had ended waits again: it lives as long as one of its parts.
+UPDATE nodes SET waiting = waiting + :n, status = 'blocked'
+ WHERE node_id IN (SELECT value FROM json_each(:node_ids)) AND (waiting > 0 OR kind = 'join')
+RETURNING node_id, waiting;
+
+-- name: ended_forks
+-- Of these parts.
+SELECT node_id FROM nodes
+ WHERE node_id IN (SELECT e.parent_id FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value)
+   AND kind = 'fork' AND status <> 'blocked'
+ ORDER BY +node_id;
+
+-- name: reopen_fork$
+-- NULL: it waits already.
+UPDATE nodes SET status = 'blocked', waiting = :waiting WHERE node_id = :node_id AND status <> 'blocked'
+RETURNING node_id;
 
 -- name: descendants
 -- What must not run because a parent did not complete. A join is passed through: it ends with its parts.

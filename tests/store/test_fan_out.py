@@ -201,6 +201,76 @@ def test_who_was_revived_in_spite_of_a_lost_part_waits_for_the_others_only(tasks
     assert [part["status"] for part in told(flow.complete("gather"))["parts"]] == [lost, "completed"]
 
 
+def test_who_needs_all_waits_for_a_part_that_was_revived_before_it(tasks: Builder) -> None:
+    tidy = {"key": "tidy", "depends_on": ["parts", "long"], "run_if": "all_finished"}
+    flow = Flow(tasks, fan(over=[1, 2]), {"key": "long"}, GATHER, tidy)
+    flow.fail("parts[0]")
+    flow.complete("parts[1]", "fine")
+
+    tasks.revive(flow.task_ids["parts[0]"] or 0)
+    tasks.revive(flow.task_ids["gather"] or 0)
+    flow.complete("long")
+
+    assert [flow.statuses()[key] for key in ("gather", "tidy")] == ["blocked", "blocked"]
+    flow.complete("parts[0]", "late")
+    assert [part["result"] for part in told(flow.complete("gather"))["parts"]] == ["late", "fine"]
+    flow.drain()
+    assert flow.status == "completed"
+
+
+def test_a_revived_part_that_fails_again_cancels_who_needs_all(tasks: Builder) -> None:
+    flow = Flow(tasks, fan(over=[1, 2]), GATHER)
+    flow.fail("parts[0]")
+    flow.complete("parts[1]")
+    for key in ("parts[0]", "gather"):
+        tasks.revive(flow.task_ids[key] or 0)
+
+    flow.fail("parts[0]")
+
+    assert flow.statuses() == {"parts[0]": "failed", "parts[1]": "completed", "gather": "cancelled"}
+
+
+def test_a_revived_part_waits_for_the_parents_of_its_fan_out_that_live(tasks: Builder) -> None:
+    flow = Flow(tasks, {"key": "a"}, {"key": "b"}, fan(depends_on=["a", "b"]), GATHER)
+    flow.fail("a")
+
+    tasks.revive(flow.task_ids["parts[1]"] or 0)
+
+    assert flow.statuses()["parts[1]"] == "blocked"
+    flow.complete("b")
+    assert flow.statuses()["parts[1]"] == "pending"
+    flow.drain()
+    assert flow.statuses() == {
+        "a": "failed", "b": "completed", "parts[0]": "cancelled", "parts[1]": "completed", "gather": "cancelled",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_part_that_waits_again_is_not_made_twice(tasks: Builder, whole: bool) -> None:
+    parts = fan(over=RESULT, depends_on=["lost"], run_if="all_finished")
+    flow = Flow(tasks, SPLIT, {"key": "lost"}, parts, GATHER)
+    flow.fail("lost")
+    flow.complete("split", {"limits": [1, 2]})
+    flow.complete("parts[0]")
+    flow.fail("parts[1]")
+
+    if whole:
+        flow.flows.revive(flow.id)
+    else:
+        for key in ("lost", "parts[1]", "gather"):
+            tasks.revive(flow.ids()[key] or 0)
+
+    assert flow.statuses() == {
+        "split": "completed",
+        "lost": "pending",
+        "parts[0]": "completed",
+        "parts[1]": "blocked",
+        "gather": "blocked",
+    }
+    assert len(flow.drain()) == 3
+    assert flow.status == "completed"
+
+
 def test_cancelling_takes_a_fan_out_that_is_not_known_yet(tasks: Builder) -> None:
     flow = Flow(tasks, SPLIT, fan(over=RESULT), GATHER)
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from dispatcher import dead_letters
 from shared import errors
 from shared.flows import FlowFilter
+from shared.operating import ReviveMany
 from tests.support import messages
 from tests.support.builder import Builder
 from tests.support.flows import Flow, flow_of, told
@@ -261,6 +263,40 @@ def test_a_revived_parent_holds_up_children_that_are_still_blocked(tasks: Builde
     assert flow.statuses()["c"] == "blocked"
     flow.complete("a")
     assert flow.statuses()["c"] == "pending"
+
+
+@pytest.mark.parametrize("bite", [1, 2, 200])
+def test_reviving_many_lets_each_wait_for_its_parents_however_they_were_listed(
+    tasks: Builder, bite: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "BITE", bite)
+    parts = {"key": "parts", "map": {"over": [1, 2]}, "depends_on": ["a"]}
+    flow = Flow(
+        tasks, {"key": "d", "depends_on": ["c"]}, {"key": "c", "depends_on": ["parts"]}, parts, {"key": "a"}
+    )
+    flow.fail("a")
+
+    revived = tasks.dispatcher.ledger.dead_letters.revive(ReviveMany(type="noop"))
+
+    assert revived == 5
+    assert flow.statuses() == {"d": "blocked", "c": "blocked", "parts[0]": "blocked", "parts[1]": "blocked"} | {
+        "a": "pending"
+    }
+    flow.drain()
+    assert flow.status == "completed"
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"tag": "t"}, {"error_type": "ParentFailed"}, {"status": "cancelled"}, {"ids": None}]
+)
+def test_reviving_many_revives_no_parent_that_was_not_asked_for(tasks: Builder, wanted: dict[str, Any]) -> None:
+    flow = Flow(tasks, {"key": "b", "depends_on": ["a"], "tags": ["t"]}, {"key": "a"})
+    flow.fail("a")
+    wanted = {"ids": [flow.task_ids["b"]]} if "ids" in wanted else wanted
+
+    assert tasks.dispatcher.ledger.dead_letters.revive(ReviveMany(**wanted)) == 1
+
+    assert flow.statuses() == {"b": "pending", "a": "failed"}
 
 
 # --- in all
