@@ -895,7 +895,8 @@ SELECT node_id, kind FROM nodes WHERE flow_id = :flow_id AND waiting = 0 AND sta
 DELETE FROM nodes WHERE node_id = :task_id;
 
 -- name: drop_edges*!
-DELETE FROM edges WHERE child_id = :task_id OR parent_id = :task_id;
+-- An edge goes with its child: as long as that is there, it is told that it had this parent.
+DELETE FROM edges WHERE child_id = :task_id;
 
 -- name: flow_has_tasks$
 SELECT EXISTS (SELECT 1 FROM nodes WHERE flow_id = :flow_id AND kind = 'task');

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from shared import errors
+from shared.operating import Drop
 from shared.protocol import Grant, Result
 from tests.support import messages
 from tests.support.builder import Builder
@@ -111,3 +112,21 @@ def test_a_new_child_of_a_lost_parent_leaves_alone_what_was_revived_in_spite_of_
     new = tasks.submit(depends_on=[lost.task_id])
 
     assert (tasks.status(new), tasks.status(revived)) == ("cancelled", "blocked")
+
+
+def test_a_parent_that_somebody_dropped_is_told_without_a_status_as_long_as_its_child_is_there(
+    tasks: Builder,
+) -> None:
+    parent = tasks.start()
+    tasks.report(messages.completed(parent, "gone"))
+    child = tasks.submit(depends_on=[parent.task_id], max_retries=0)
+    tasks.report(messages.failed(tasks.claim_one()))
+    tasks.dispatcher.ledger.dead_letters.drop(Drop(ids=[parent.task_id]))
+
+    tasks.revive(child)
+
+    grant = tasks.claim_one()
+    assert told(grant) == {str(parent.task_id): {"status": None, "result": None, "error": None}}
+    tasks.finish(grant)
+    tasks.dispatcher.ledger.dead_letters.drop(Drop(ids=[child]))
+    assert tasks.dispatcher.rows("SELECT * FROM edges") == []

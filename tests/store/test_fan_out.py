@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.operating import Drop
 from tests.support.builder import Builder
 from tests.support.flows import Flow, payload, told
 
@@ -269,6 +270,22 @@ def test_a_part_that_waits_again_is_not_made_twice(tasks: Builder, whole: bool) 
     }
     assert len(flow.drain()) == 3
     assert flow.status == "completed"
+
+
+def test_a_part_that_somebody_dropped_is_told_without_a_status(tasks: Builder) -> None:
+    flow = Flow(tasks, fan(over=[1, 2]), GATHER)
+    flow.complete("parts[1]", "fine")
+    flow.fail("parts[0]")
+    tasks.dispatcher.ledger.dead_letters.drop(Drop(status="failed"))
+
+    flow.flows.revive(flow.id)
+
+    assert told(flow.complete("gather")) == {
+        "parts": [
+            {"status": None, "result": None, "error": None},
+            {"status": "completed", "result": "fine", "error": None},
+        ]
+    }
 
 
 def test_cancelling_takes_a_fan_out_that_is_not_known_yet(tasks: Builder) -> None:

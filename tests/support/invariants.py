@@ -98,13 +98,14 @@ RULES: Final[dict[str, str]] = {
                UNION SELECT task_id FROM task_outputs UNION SELECT task_id FROM attempts
                UNION SELECT task_id FROM task_logs
                UNION SELECT node_id FROM nodes WHERE kind = 'task'
-               UNION SELECT child_id FROM edges WHERE child_id > 0
-               UNION SELECT parent_id FROM edges WHERE parent_id > 0) every
+               UNION SELECT child_id FROM edges WHERE child_id > 0) every
          WHERE task_id NOT IN (SELECT task_id FROM tasks)""",
     "nothing is left of a flow that is gone": """
         SELECT flow_id FROM (SELECT flow_id FROM nodes UNION SELECT flow_id FROM flow_counts
                UNION SELECT flow_id FROM tasks) every
          WHERE flow_id IS NOT NULL AND flow_id NOT IN (SELECT flow_id FROM flows)""",
+    "an edge goes with its child": """
+        SELECT child_id, parent_id FROM edges WHERE child_id NOT IN (SELECT node_id FROM nodes)""",
     "I8: blocked means that a parent has not ended, and it is counted": f"""
         SELECT n.node_id, n.status, n.waiting, n.live FROM ({_NODES}) n
          WHERE (n.status = 'blocked') <> (n.waiting > 0) OR (n.waiting > 0 AND n.waiting <> n.live)""",
