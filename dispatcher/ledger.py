@@ -56,6 +56,7 @@ class Ledger:
         self.flows = Flows(database, self.registry, self._write)
         self.schedules = Schedules(database, self.registry, self._write, self._lead)
         self.profiles = profiles or Profiles()
+        self._pruned_to = storage.Ended()
 
     def _write(self, run: Run, write: Callable[[Run], Any] | None = None) -> Any:
         """As Database.write; what has become free under a limit goes to who waits for it."""
@@ -309,15 +310,15 @@ class Ledger:
         pruned = 0
         until = time.monotonic() + PRUNE_SECONDS
         while time.monotonic() < until:
-            bite: int = self._lead(self._prune_bite)
+            bite, self._pruned_to = self._lead(self._prune_bite)
             pruned += bite
-            if bite < BITE:
+            if self._pruned_to == storage.Ended():
                 break
         return pruned
 
     def _old_before(self) -> float:
         return self.database.clock.wall() - self.settings.retention_days * 86400
 
-    def _prune_bite(self, tx: Transaction) -> int:
+    def _prune_bite(self, tx: Transaction) -> tuple[int, storage.Ended]:
         tx.prune_keys(before=tx.now - KEY_SECONDS)
-        return storage.prune(tx, self._old_before(), BITE)
+        return storage.prune(tx, self._old_before(), BITE, self._pruned_to)

@@ -177,14 +177,25 @@ def _store_bodies(tx: Transaction, ids: Sequence[int], submissions: Sequence[Sub
         tx.add_tag(task_id=[i for i, _ in tags], tag=[tag for _, tag in tags])
 
 
-def prune(tx: Transaction, before: float, bite: int) -> int:
-    """Remove up to `bite` tasks that ended before `before`, with all that belongs to them."""
-    old = tx.prunable(before=before, n=bite).fetchall()
-    drop(tx, old)
+class Ended(NamedTuple):
+    """A place in the order in which tasks have ended."""
+
+    ended: float = 0.0
+    task_id: int = 0
+
+
+def prune(tx: Transaction, before: float, bite: int, after: Ended) -> tuple[int, Ended]:
+    """Of the next `bite` tasks that ended before `before` remove those that nobody needs, with all that is theirs.
+
+    Returns how many, and where to go on: those that are kept are not looked at again before all others.
+    """
+    old = tx.prunable(before=before, n=bite, **after._asdict()).fetchall()
+    removed = [row[:5] for row in old if row[-1]]
+    drop(tx, removed)
     tx.prune_workers(before=before)
     tx.prune_slots(before=before)
     tx.prune_completions(before=int(before))
-    return len(old)
+    return len(removed), Ended(old[-1][5], old[-1][0]) if len(old) == bite else Ended()
 
 
 def drop(tx: Transaction, tasks: Sequence[tuple[int, str, str, int | None, int | None]]) -> None:

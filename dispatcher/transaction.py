@@ -148,7 +148,7 @@ class Transaction:
         in_flows = sorted((flow_id, status, n) for (flow_id, status), n in self.flow_counts.items() if n)
         if in_flows:
             flow_ids, statuses, ns = (list(column) for column in zip(*in_flows, strict=True))
-            self.add_flow_count(shard=self._shard, flow_id=flow_ids, status=statuses, n=ns)
+            self.add_flow_count(shard=self._shard, flow_id=flow_ids, status=statuses, n=ns, now=self.now)
         completed = sum(n for _, _, status, n in changed if status == TaskStatus.COMPLETED and n > 0)
         if completed:
             self.add_completions(shard=self._shard, second=int(self.now), n=completed)

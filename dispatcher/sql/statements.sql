@@ -430,15 +430,19 @@ DELETE FROM task_payloads WHERE task_id = :task_id;
 DELETE FROM task_outputs WHERE task_id = :task_id;
 
 -- name: prunable
--- Tasks that ended before :before, oldest first; none whose flow or whose child still lives.
-SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
- WHERE t.finished_at IS NOT NULL AND t.finished_at < :before
-   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
-                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
-   AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
-                              AND (SELECT k.finished_at IS NULL FROM tasks k WHERE k.task_id = e.child_id)
-                            LIMIT 1) IS NULL)
- ORDER BY t.finished_at LIMIT :n;
+-- The next :n tasks, from one on, in the order in which they ended, that ended before :before, and whether each may go:
+-- not before all of its flow, and whatever depends on it, ended before :before, too.
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin, t.finished_at,
+       (t.flow_id IS NULL OR (SELECT SUM(c.n) = 0 AND MAX(c.changed_at) < :before FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live'))
+       AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
+                                 AND (SELECT k.finished_at IS NULL OR k.finished_at >= :before FROM tasks k
+                                       WHERE k.task_id = e.child_id)
+                               LIMIT 1) IS NULL)
+  FROM tasks t
+ WHERE t.finished_at IS NOT NULL AND t.finished_at < :before AND t.finished_at >= :ended
+   AND (t.finished_at > :ended OR t.task_id > :task_id)
+ ORDER BY t.finished_at, t.task_id LIMIT :n;
 
 -- name: drop_task*!
 DELETE FROM tasks WHERE task_id = :task_id;
@@ -530,7 +534,7 @@ RETURNING worker_key;
 DELETE FROM workers WHERE worker_key = :worker_key AND state IN ('dead', 'stopped') RETURNING worker_key;
 
 -- name: droppable
--- Of these tasks (:task_ids a JSON array) those that have ended and that nobody needs, as for prunable.
+-- Of these tasks (:task_ids a JSON array) those that have ended; none whose flow or whose child still lives.
 SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
  WHERE t.task_id IN (SELECT value FROM json_each(:task_ids)) AND t.finished_at IS NOT NULL
    AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
@@ -658,8 +662,8 @@ INSERT INTO fan_outs (fork_id, join_id, source_id, run_at, deadline_at, task)
 VALUES (:fork_id, :join_id, :source_id, :run_at, :deadline_at, :task);
 
 -- name: add_flow_count*!
-INSERT INTO flow_counts (flow_id, status, shard, n) VALUES (:flow_id, :status, :shard, :n)
-ON CONFLICT (flow_id, status, shard) DO UPDATE SET n = flow_counts.n + excluded.n;
+INSERT INTO flow_counts (flow_id, status, shard, n, changed_at) VALUES (:flow_id, :status, :shard, :n, :now)
+ON CONFLICT (flow_id, status, shard) DO UPDATE SET n = flow_counts.n + excluded.n, changed_at = excluded.changed_at;
 
 -- name: mark_parent$
 -- A task that is there gets a child. Its row is ours now: it cannot end before the edge is stored.

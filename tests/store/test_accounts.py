@@ -144,7 +144,7 @@ def test_a_bite_of_pruning_has_a_size(tasks: Builder) -> None:
     tasks.advance(31 * DAY)
 
     before = tasks.dispatcher.clock.wall() - 30 * DAY
-    bite = tasks.dispatcher.database.write(lambda tx: storage.prune(tx, before, BITE))
+    bite, _ = tasks.dispatcher.database.write(lambda tx: storage.prune(tx, before, BITE, storage.Ended()))
 
     assert bite == BITE == 500
     assert [tasks.dispatcher.ledger.prune() for _ in range(2)] == [200, 0]

@@ -18,7 +18,7 @@ from dispatcher.copying import Compared, Copy
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
 from dispatcher.ledger import Ledger
-from dispatcher.transaction import Transaction
+from dispatcher.transaction import Transaction, encoded
 from shared.lifecycle import TaskStatus
 from shared.log import Log
 from shared.protocol import Exchange, Submission, WorkerInfo
@@ -83,7 +83,7 @@ def _prune_the_last(dispatcher: Dispatcher) -> None:
     (last,) = dispatcher.rows("SELECT MAX(task_id) FROM tasks")[0]
 
     def run(tx: Transaction) -> None:
-        submissions.drop(tx, [row for row in tx.prunable(before=tx.now + 1, n=100) if row[0] == last])
+        submissions.drop(tx, tx.droppable(task_ids=encoded([last])).fetchall())
 
     dispatcher.database.write(run)
 

@@ -87,6 +87,20 @@ def test_a_parent_outlives_its_retention_for_the_sake_of_its_child(tasks: Builde
     assert tasks.dispatcher.ledger.prune() == 2
 
 
+def test_a_parent_is_kept_until_its_child_is_old(tasks: Builder) -> None:
+    parent = tasks.start()
+    tasks.report(messages.completed(parent, "kept"))
+    tasks.advance(86400)
+    child = tasks.submit(depends_on=[parent.task_id], max_retries=0)
+    tasks.report(messages.failed(tasks.claim_one()))
+    tasks.advance(29.5 * 86400)
+
+    assert tasks.dispatcher.ledger.prune() == 0
+
+    tasks.revive(child)
+    assert told(tasks.claim_one())[str(parent.task_id)]["result"] == "kept"
+
+
 @pytest.mark.parametrize(("report", "status"), [(messages.completed, "pending"), (messages.failed, "cancelled")])
 def test_a_child_revived_in_spite_of_a_lost_parent_waits_for_the_others_only(
     tasks: Builder, report: Callable[[Grant], Result], status: str

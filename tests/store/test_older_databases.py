@@ -55,6 +55,19 @@ FLOW = """
            (0, 'default', 'noop', 'blocked', 1);
 """
 
+WHERE_NOTHING_SAYS_WHEN_A_FLOW_ENDED = 9
+NOW = FakeClock().wall()
+ENDED_FLOW = f"""
+    INSERT INTO flows (flow_id, created_at) VALUES (1, 10);
+    INSERT INTO tasks (task_id, type, status, created_at, finished_at, flow_id)
+    VALUES (1, 'noop', 'failed', 10, {NOW - 31 * 86400}, 1), (2, 'noop', 'failed', 10, {NOW - 29 * 86400}, 1);
+    INSERT INTO task_results (task_id, attempt) VALUES (1, 0), (2, 0);
+    INSERT INTO nodes (node_id, flow_id, kind, key, position, run_if, waiting, counted)
+    VALUES (1, 1, 'task', 'a', 0, 'all_completed', 0, 1), (2, 1, 'task', 'b', 1, 'all_completed', 0, 1);
+    INSERT INTO flow_counts (flow_id, status, shard, n) VALUES (1, 'live', 0, 0), (1, 'failed', 0, 2);
+    INSERT INTO task_counts (shard, queue, type, status, n) VALUES (0, 'default', 'noop', 'failed', 2);
+"""
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
@@ -124,6 +137,19 @@ def test_what_waits_for_a_parent_and_who_won_are_known_as_before(older: Callable
     assert answer.lost == []
     assert (before, after) == (TaskStatus.BLOCKED, TaskStatus.PENDING)
     store.check()
+
+
+def test_a_flow_that_had_ended_before_is_kept_until_the_last_of_its_tasks_is_old(
+    older: Callable[[int, str], Store],
+) -> None:
+    dispatcher = Dispatcher(older(WHERE_NOTHING_SAYS_WHEN_A_FLOW_ENDED, ENDED_FLOW), FakeClock())
+
+    before = dispatcher.ledger.prune()
+    dispatcher.clock.advance(2 * 86400)
+    after = dispatcher.ledger.prune()
+    dispatcher.close()
+
+    assert (before, after) == (0, 2)
 
 
 def test_no_id_is_given_twice_after_the_table_was_made_anew(

@@ -59,7 +59,7 @@ def test_a_statement_answers_as_its_suffix_says() -> None:
     nothing = run["task_state"](connection, task_id=1)
     dropped = run["drop_result"](connection, task_id=1)
     reserved = [run["reserve_key"](connection, key="k", body_hash="", answer=b"", now=0) for _ in range(2)]
-    rows = run["prunable"](connection, before=0, n=1).fetchall()
+    rows = run["prunable"](connection, before=0, ended=0, task_id=0, n=1).fetchall()
 
     assert (ranges, added, nothing, dropped, rows) == ([(1, 3)], None, None, None, [])
     assert reserved == ["k", None]
