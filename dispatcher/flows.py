@@ -288,6 +288,7 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
             raise Overtaken
         tx.drop_result(task_id=task_id)
     kin.count_up(tx, ids)  # for children outside of the flow
+    tx.lift_deadlines(flow_id=flow_id, now=tx.now)
     tx.reopen_nodes(flow_id=flow_id)
     kin.reopen_forks(tx, ids)
     tx.recount_nodes(flow_id=flow_id)

@@ -235,6 +235,12 @@ SELECT t.task_id FROM tasks t
         OR (SELECT r.error_type FROM task_results r WHERE r.task_id = t.task_id) = :error_type)
  ORDER BY t.task_id;
 
+-- name: lift_deadlines!
+UPDATE fan_outs SET deadline_at = NULL
+ WHERE deadline_at <= :now
+   AND fork_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork'
+                               AND status IN ('failed', 'cancelled')));
+
 -- name: drop_fan_outs*!
 DELETE FROM fan_outs
  WHERE fork_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork'));

@@ -860,6 +860,12 @@ SELECT node_id, status, counted FROM nodes WHERE flow_id = :flow_id AND kind <> 
 -- No fork and no join of the flow waits any more.
 UPDATE nodes SET waiting = 0, status = 'cancelled' WHERE flow_id = :flow_id AND status = 'blocked';
 
+-- name: lift_deadlines!
+-- Fan-outs of a flow that did not complete live again: a deadline that has passed binds their parts no more.
+UPDATE fan_outs SET deadline_at = NULL
+ WHERE deadline_at <= :now AND fork_id IN (SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork'
+                                              AND status IN ('failed', 'cancelled'));
+
 -- name: reopen_nodes!
 -- Forks and joins of a flow that did not complete wait again.
 UPDATE nodes SET status = 'blocked', error = NULL WHERE flow_id = :flow_id AND status IN ('failed', 'cancelled');

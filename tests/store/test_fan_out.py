@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.views import iso
 from shared.operating import Drop
 from tests.support.builder import Builder
 from tests.support.flows import Flow, payload, told
@@ -168,6 +169,22 @@ def test_a_revived_source_is_fanned_out_after_all(tasks: Builder) -> None:
     flow.complete("split", {"limits": [1]})
     flow.drain()
     assert flow.status == "completed"
+
+
+@pytest.mark.parametrize(("revived_after", "status"), [(99, "failed"), (101, "pending")])
+def test_a_deadline_binds_parts_made_after_a_revival_unless_it_had_passed_by_then(
+    tasks: Builder, revived_after: float, status: str
+) -> None:
+    flow = Flow(tasks, SPLIT, fan(over=RESULT, deadline=iso(tasks.dispatcher.clock.wall() + 100)))
+    flow.fail("split")
+    tasks.advance(revived_after)
+    flow.flows.revive(flow.id)
+    tasks.advance(10)
+
+    flow.complete("split", {"limits": [1]})
+    tasks.dispatcher.ledger.expire()
+
+    assert flow.statuses() == {"split": "completed", "parts[0]": status}
 
 
 def test_a_revived_part_is_waited_for_again(tasks: Builder) -> None:

@@ -21,7 +21,7 @@ OF_A_CLAIM = "claimable claimable_after claim edges_above ends ends_bytes parent
 OF_A_FLOW = (
     "children count_down count_down_nodes count_up count_up_nodes descendants cancel_blocked cancel_forks"
     " hold_flow flow_tasks recount_nodes block_in_flow ready_nodes live_parents parts_ended"
-    " ended_forks reopen_fork dead_above"
+    " ended_forks reopen_fork dead_above lift_deadlines"
 )
 OF_WHAT_IS_OLD = "prunable droppable drop_fan_outs drop_flow_edges"
 NAMES = f"{OF_A_GRANT} {OF_A_CLAIM} {OF_A_FLOW} {OF_WHAT_IS_OLD}".split()
