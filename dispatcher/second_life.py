@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dispatcher import kin
+from dispatcher.engine import Overtaken
 from dispatcher.transaction import Transaction
 from shared import errors
 from shared.lifecycle import TaskStatus
@@ -56,6 +57,8 @@ def _begin(tx: Transaction, task_id: int, from_scratch: bool) -> _Begun:
     status, lane, _, _, _, limit_key, _, unique_key = found
     check_key(tx, task_id, unique_key)
     if tx.revive(task_id=task_id, now=tx.now) is None:
+        if status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+            raise Overtaken
         raise errors.Conflict(
             f"task {task_id} is {status}; only failed and cancelled tasks can be revived", status=status
         )

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from dispatcher.postgresql import PostgreSQL
+from shared import errors
+from shared.lifecycle import TaskStatus
 from shared.protocol import Submission
 from shared.schedules import ScheduleChange
 from shared.settings import FEATURES
@@ -224,6 +226,23 @@ def test_a_parent_that_ends_while_its_flow_is_revived_counts(pair: tuple[Builder
     flow.complete("lost")
 
     assert flow.statuses()["child"] == "pending"
+
+
+def test_a_task_that_is_being_removed_is_not_revived(pair: tuple[Builder, Builder], clock: FakeClock) -> None:
+    first, second = pair
+    task_id, _ = first.in_status(TaskStatus.FAILED)
+    clock.advance(first.dispatcher.settings.retention_days * 86400 + 10)
+    calls: list[Call] = []
+
+    def revive_meanwhile() -> None:
+        calls.append(Call(second.revive, task_id))
+        wait_until(lambda: calls[0].done or first.dispatcher.rows(WAITING), "the revival to wait or to be stored")
+
+    just_before(first, "drop_payload", revive_meanwhile)  # when it has been found to be old
+    first.dispatcher.ledger.prune()
+
+    with pytest.raises(errors.NotFound):  # it is too late: else it would have been answered and then removed
+        calls[0].result()
 
 
 def test_a_claim_that_raises_while_it_is_served_costs_nobody_else(pair: tuple[Builder, Builder]) -> None:
