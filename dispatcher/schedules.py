@@ -239,16 +239,20 @@ def _check_times(cron: str | None, every_seconds: float | None, timezone: str, n
 
 
 def _find(tx: Transaction, name: str) -> Row:
-    return _there(tx.schedule, name)
+    return _there(tx.schedule(name=_sought(name)), name)
 
 
 def _hold(tx: Transaction, name: str) -> Row:
     """The same for who changes it; other dispatchers wait until this transaction ends."""
-    return _there(tx.schedule_held, name)
+    return _there(tx.schedule_held(name=_sought(name)), name)
 
 
-def _there(look: Callable[..., tuple[Any, ...] | None], name: str) -> Row:
-    row = None if "\0" in name else look(name=name)  # PostgreSQL cannot look for such a name
+def _sought(name: str) -> str:
+    """No schedule has a NUL in its name, and PostgreSQL cannot even look for one."""
+    return name.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _there(row: tuple[Any, ...] | None, name: str) -> Row:
     if row is None:
         raise errors.NotFound(f"there is no schedule {name!r}")
     return Row(*row)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher import dead_letters, ledger
+from dispatcher import dead_letters
 from shared import errors
 from shared.flows import FlowFilter
 from shared.operating import ReviveMany
@@ -353,44 +353,6 @@ def test_a_parent_is_kept_as_long_as_its_flow_lives_and_then_goes_with_it(tasks:
     assert all(
         tasks.dispatcher.rows(f"SELECT * FROM {table}") == [] for table in ("nodes", "edges", "flow_counts")
     )
-
-
-def test_the_tasks_of_a_flow_are_kept_until_the_last_of_them_is_old(tasks: Builder) -> None:
-    parts = {"key": "parts", "map": {"over": [1, 2]}, "depends_on": ["a"]}
-    flow = Flow(tasks, {"key": "a"}, parts, {"key": "sum", "depends_on": ["a", "parts"]})
-    for key, result in (("a", 5), ("parts[0]", 1), ("parts[1]", 2)):
-        flow.complete(key, result)
-    tasks.advance(86400)
-    flow.fail("sum")
-    tasks.advance(29.5 * 86400)
-
-    assert tasks.dispatcher.ledger.prune() == 0
-
-    flow.flows.revive(flow.id)
-    heard = told(flow.start("sum"))
-    assert [heard["a"]["result"], *(part["result"] for part in heard["parts"])] == [5, 1, 2]
-    flow.flows.cancel(flow.id)
-    tasks.advance(29.5 * 86400)
-    assert tasks.dispatcher.ledger.prune() == 0
-    tasks.advance(86400)
-    assert tasks.dispatcher.ledger.prune() == 4
-
-
-def test_what_is_kept_longer_holds_nothing_else_up(tasks: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "BITE", 2)
-    flow = Flow(tasks, *({"key": str(i)} for i in range(5)), {"key": "late"})
-    late = flow.start("late")
-    tasks.finish(*tasks.claim("w1", want=5))
-    tasks.finish(tasks.start())
-    tasks.advance(86400)
-    tasks.finish(late, worker="worker")
-    tasks.advance(29.5 * 86400)
-
-    pruned = [sum(tasks.dispatcher.ledger.prune() for _ in range(9))]
-    tasks.advance(86400)
-    pruned += [sum(tasks.dispatcher.ledger.prune() for _ in range(9))]
-
-    assert pruned == [1, 6]
 
 
 # --- what a child is told has a limit

@@ -1,0 +1,47 @@
+"""How long the tasks of a flow stay once they have ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from dispatcher import ledger
+from tests.support.builder import Builder
+from tests.support.flows import Flow, told
+
+
+def test_the_tasks_of_a_flow_are_kept_until_the_last_of_them_is_old(tasks: Builder) -> None:
+    parts = {"key": "parts", "map": {"over": [1, 2]}, "depends_on": ["a"]}
+    flow = Flow(tasks, {"key": "a"}, parts, {"key": "sum", "depends_on": ["a", "parts"]})
+    for key, result in (("a", 5), ("parts[0]", 1), ("parts[1]", 2)):
+        flow.complete(key, result)
+    tasks.advance(86400)
+    flow.fail("sum")
+    tasks.advance(29.5 * 86400)
+
+    assert tasks.dispatcher.ledger.prune() == 0
+
+    flow.flows.revive(flow.id)
+    heard = told(flow.start("sum"))
+    assert [heard["a"]["result"], *(part["result"] for part in heard["parts"])] == [5, 1, 2]
+    flow.flows.cancel(flow.id)
+    tasks.advance(29.5 * 86400)
+    assert tasks.dispatcher.ledger.prune() == 0
+    tasks.advance(86400)
+    assert tasks.dispatcher.ledger.prune() == 4
+
+
+def test_what_is_kept_longer_holds_nothing_else_up(tasks: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "BITE", 2)
+    flow = Flow(tasks, *({"key": str(i)} for i in range(5)), {"key": "late"})
+    late = flow.start("late")
+    tasks.finish(*tasks.claim("w1", want=5))
+    tasks.finish(tasks.start())
+    tasks.advance(86400)
+    tasks.finish(late, worker="worker")
+    tasks.advance(29.5 * 86400)
+
+    pruned = [sum(tasks.dispatcher.ledger.prune() for _ in range(9))]
+    tasks.advance(86400)
+    pruned += [sum(tasks.dispatcher.ledger.prune() for _ in range(9))]
+
+    assert pruned == [1, 6]
