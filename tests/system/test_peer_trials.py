@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from analysis.peers import contestant, trial
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "SINGLES", 50)
+    monkeypatch.setattr(trial, "WAITS", 10)
+    monkeypatch.setattr(trial, "REST_SECONDS", 0.2)
 
 
 def test_baton_goes_through_the_trial_of_its_peers(tmp_path: Path) -> None:
     with contestant.baton(tmp_path) as queue:
-        queue.tasks = trial.SINGLES + 500
+        queue.tasks = trial.SINGLES + 200
 
         measured = trial.measure(queue)
 
