@@ -125,13 +125,18 @@ def worker_message(message: Exchange) -> None:
     items: Iterable[Holding | Checkpoint | AttemptLog | Result]
     items = chain(message.holding or (), message.checkpoints, message.logs, message.results)
     for item in items:
-        if "\0" in item.lease_id:  # nobody was ever given such a lease, and PostgreSQL cannot even look for it
-            item.lease_id = item.lease_id.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        if "\0" in item.lease_id:
+            item.lease_id = findable(item.lease_id)
     for entry in message.holding or ():
         if entry.message is not None:
             entry.message = text(entry.message, MESSAGE_CHARS_MAX)
         if entry.progress is not None and not 0 <= entry.progress <= 1:
             entry.progress = None
+
+
+def findable(name: str) -> str:
+    """A name to look for: none has a NUL, which PostgreSQL cannot even look for."""
+    return name.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def text(words: str, limit: int) -> str:

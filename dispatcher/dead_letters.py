@@ -6,11 +6,10 @@ writer decides again about each, in transactions of some ten milliseconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
-
-import msgspec
 
 from dispatcher import limits, second_life, submissions
 from dispatcher.database import Database
@@ -20,7 +19,6 @@ from shared.operating import DeadFilter, Drop, ReviveMany
 
 BITE = 200  # tasks in one transaction: reviving or dropping one takes some fifty microseconds
 Bite = Callable[[Transaction, Sequence[int]], int]
-_encode = msgspec.json.Encoder().encode
 
 
 class DeadLetters:
@@ -46,7 +44,7 @@ class DeadLetters:
         """Remove the ended ones of these with all that belongs to them; returns how many. Invalid."""
 
         def run(tx: Transaction, ids: Sequence[int]) -> int:
-            ended = tx.droppable(task_ids=_encode(ids).decode()).fetchall()
+            ended = tx.droppable(task_ids=encoded(ids), before=math.inf).fetchall()
             those = [row for row in ended if wanted.status in (None, row[2])]
             submissions.drop(tx, those)
             return len(those)

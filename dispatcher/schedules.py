@@ -214,8 +214,8 @@ class Schedules:
         for schedule_id, cron, every_seconds, timezone, anchor, next_at in rows:
             try:
                 nearest = Timetable(cron, every_seconds, timezone, anchor).next(now)
-            except Exception:  # of this one, not of the others: its firing will tell
-                continue
+            except errors.Invalid:  # of this one, not of the others: let its firing tell at once
+                nearest = now
             if nearest is not None and nearest < next_at:
                 self._lead(partial(_bring_forward, schedule_id, nearest))
 
@@ -239,17 +239,12 @@ def _check_times(cron: str | None, every_seconds: float | None, timezone: str, n
 
 
 def _find(tx: Transaction, name: str) -> Row:
-    return _there(tx.schedule(name=_sought(name)), name)
+    return _there(tx.schedule(name=checks.findable(name)), name)
 
 
 def _hold(tx: Transaction, name: str) -> Row:
     """The same for who changes it; other dispatchers wait until this transaction ends."""
-    return _there(tx.schedule_held(name=_sought(name)), name)
-
-
-def _sought(name: str) -> str:
-    """No schedule has a NUL in its name, and PostgreSQL cannot even look for one."""
-    return name.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return _there(tx.schedule_held(name=checks.findable(name)), name)
 
 
 def _there(row: tuple[Any, ...] | None, name: str) -> Row:

@@ -190,12 +190,13 @@ def prune(tx: Transaction, before: float, bite: int, after: Ended) -> tuple[int,
     Returns how many, and where to go on: those that are kept are not looked at again before all others.
     """
     old = tx.prunable(before=before, n=bite, **after._asdict()).fetchall()
-    removed = [row[:5] for row in old if row[-1]]
+    unneeded = [task_id for _, task_id, may_go in old if may_go]
+    removed = tx.droppable(task_ids=encoded(unneeded), before=before).fetchall() if unneeded else []
     drop(tx, removed)
     tx.prune_workers(before=before)
     tx.prune_slots(before=before)
     tx.prune_completions(before=int(before))
-    return len(removed), Ended(old[-1][5], old[-1][0]) if len(old) == bite else Ended()
+    return len(removed), Ended(*old[-1][:2]) if len(old) == bite else Ended()
 
 
 def drop(tx: Transaction, tasks: Sequence[tuple[int, str, str, int | None, int | None]]) -> None:

@@ -131,7 +131,7 @@ class BatonQueue:
 
     def last_words(self) -> str:
         """Of the first worker."""
-        return self._cluster.log("worker-1").strip().rpartition("\n")[2]
+        return servers.last_line(self._cluster.folder / "worker-1.log")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import msgspec
 from rich.table import Table
 
 from analysis import machine
+from analysis.bench_scale import percentile
 from analysis.peers import trial, venv
 from analysis.peers.contestant import BatonQueue, PeerQueue
 from analysis.peers.peer import Peer
@@ -83,7 +84,7 @@ class Comparison:
     def rows(self) -> list[Row]:
         """Baton, then the measured peers, the fastest first, then those that are only named."""
         measured = [peer for peer in self.peers if self.trials[peer.name]]
-        measured.sort(key=lambda peer: -median(trial.drained for trial in self.trials[peer.name]))
+        measured.sort(key=lambda peer: -median(each.drained for each in self.trials[peer.name]))
         rows = [Row(name, *self._figures(name, ""), *OURS[name]) for name in OURS if self.trials[name]]
         for peer in measured:
             rows.append(self._row(peer, self._figures(peer.name, f"{self.ratio(peer):,.1f} ×")))
@@ -95,9 +96,9 @@ class Comparison:
 
     def _figures(self, name: str, ratio: str) -> tuple[str, str, str, str, str]:
         trials = self.trials[name]
-        drained = median(trial.drained for trial in trials)
-        single = median(trial.single for trial in trials)
-        waits = [median(_share(trial.waits, share) for trial in trials) * 1e3 for share in (0.5, 0.99)]
+        drained = median(each.drained for each in trials)
+        single = median(each.single for each in trials)
+        waits = [median(percentile(each.waits, share) for each in trials) * 1e3 for share in (0.5, 0.99)]
         start = "; ".join(f"{wait:.1f}" if wait < 100 else f"{wait:,.0f}" for wait in waits)
         return f"{drained:,.0f}", ratio, f"{single:,.0f}", start, self._recovered(name)
 
@@ -203,16 +204,12 @@ def _facts(comparison: Comparison) -> dict[str, Any]:
 def _measured(comparison: Comparison, name: str) -> dict[str, Any]:
     trials = comparison.trials[name]
     return {
-        "tasks_per_second": [trial.drained for trial in trials],
-        "submissions_per_second": [trial.single for trial in trials],
-        "seconds_to_start": [trial.waits for trial in trials],
+        "tasks_per_second": [each.drained for each in trials],
+        "submissions_per_second": [each.single for each in trials],
+        "seconds_to_start": [each.waits for each in trials],
         "seconds_to_recover": comparison.recoveries.get(name),
         "recovery_tried_for_seconds": trial.RECOVERY_SECONDS if name in comparison.recoveries else None,
     }
-
-
-def _share(ordered: list[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def _titled(peer: Peer) -> str:

@@ -6,7 +6,7 @@
 -- empty until statistics are taken anew. No plan may rest on that: ids are given as an array, and
 -- what belongs to a row is looked up in a subquery (scalar, or LATERAL with OFFSET 0), which can only go
 -- along the index; a join might walk the whole table for each row. (status || '') keeps the planner
--- from walking a partial index where the ids are given.
+-- from walking a partial index where the ids are given; so does COALESCE(finished_at, 'Infinity').
 
 -- name: server_time$
 SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION);
@@ -139,24 +139,10 @@ SELECT kind, name, max_running, max_starts, per_seconds FROM limits
  WHERE kind = 'key' AND name IN (SELECT value FROM json_array_elements_text(CAST(:names AS json)))
  ORDER BY kind, name FOR UPDATE;
 
--- name: prunable
--- Those that somebody else has just now (a revival) stay for the next round.
-SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin, t.finished_at,
-       (t.flow_id IS NULL OR (SELECT SUM(c.n) = 0 AND MAX(c.changed_at) < :before FROM flow_counts c
-                               WHERE c.flow_id = t.flow_id AND c.status = 'live'))
-       AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
-                                 AND (SELECT k.finished_at IS NULL OR k.finished_at >= :before FROM tasks k
-                                       WHERE k.task_id = e.child_id)
-                               LIMIT 1) IS NULL)
-  FROM tasks t
- WHERE t.finished_at IS NOT NULL AND t.finished_at < :before AND t.finished_at >= :ended
-   AND (t.finished_at > :ended OR t.task_id > :task_id)
- ORDER BY t.finished_at, t.task_id LIMIT :n FOR UPDATE OF t SKIP LOCKED;
-
 -- name: droppable
 SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
  WHERE t.task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json))))
-   AND (t.status || '') IN ('completed', 'failed', 'cancelled')
+   AND COALESCE(t.finished_at, CAST('Infinity' AS DOUBLE PRECISION)) < CAST(:before AS DOUBLE PRECISION)
    AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
                                WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
    AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id

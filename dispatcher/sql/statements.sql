@@ -432,7 +432,7 @@ DELETE FROM task_outputs WHERE task_id = :task_id;
 -- name: prunable
 -- The next :n tasks, from one on, in the order in which they ended, that ended before :before, and whether each may go:
 -- not before all of its flow, and whatever depends on it, ended before :before, too.
-SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin, t.finished_at,
+SELECT t.finished_at, t.task_id,
        (t.flow_id IS NULL OR (SELECT SUM(c.n) = 0 AND MAX(c.changed_at) < :before FROM flow_counts c
                                WHERE c.flow_id = t.flow_id AND c.status = 'live'))
        AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
@@ -534,9 +534,9 @@ RETURNING worker_key;
 DELETE FROM workers WHERE worker_key = :worker_key AND state IN ('dead', 'stopped') RETURNING worker_key;
 
 -- name: droppable
--- Of these tasks (:task_ids a JSON array) those that have ended; none whose flow or whose child still lives.
+-- Of these tasks (:task_ids a JSON array) those that ended before :before; none whose flow or whose child still lives.
 SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
- WHERE t.task_id IN (SELECT value FROM json_each(:task_ids)) AND t.finished_at IS NOT NULL
+ WHERE t.task_id IN (SELECT value FROM json_each(:task_ids)) AND t.finished_at < :before
    AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
                                WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
    AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id

@@ -228,6 +228,17 @@ def test_a_parent_that_ends_while_its_flow_is_revived_counts(pair: tuple[Builder
     assert flow.statuses()["child"] == "pending"
 
 
+def test_a_task_revived_before_it_is_removed_stays(pair: tuple[Builder, Builder], clock: FakeClock) -> None:
+    first, second = pair
+    task_id, _ = first.in_status(TaskStatus.FAILED)
+    clock.advance(first.dispatcher.settings.retention_days * 86400 + 10)
+    just_before(first, "droppable", lambda: second.revive(task_id))  # when it has been found to be old
+
+    first.dispatcher.ledger.prune()
+
+    assert first.status(task_id) == "pending"
+
+
 def test_a_task_that_is_being_removed_is_not_revived(pair: tuple[Builder, Builder], clock: FakeClock) -> None:
     first, second = pair
     task_id, _ = first.in_status(TaskStatus.FAILED)

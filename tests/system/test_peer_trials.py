@@ -25,7 +25,7 @@ def test_baton_goes_through_the_trial_of_its_peers(tmp_path: Path) -> None:
         assert trial.count(queue.stamps) == queue.tasks + trial.WAITS
     assert min(measured.drained, measured.single) > 0
     assert len(measured.waits) == trial.WAITS
-    assert measured.waits[0] > 0  # no function starts before its submission
+    assert min(measured.waits) > 0  # no function starts before its submission
 
 
 def test_a_task_whose_worker_is_killed_is_seen_to_start_again(tmp_path: Path) -> None:
