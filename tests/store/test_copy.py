@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ def _prune_the_last(dispatcher: Dispatcher) -> None:
     (last,) = dispatcher.rows("SELECT MAX(task_id) FROM tasks")[0]
 
     def run(tx: Transaction) -> None:
-        submissions.drop(tx, tx.droppable(task_ids=encoded([last])).fetchall())
+        submissions.drop(tx, tx.droppable(task_ids=encoded([last]), before=math.inf).fetchall())
 
     dispatcher.database.write(run)
 
