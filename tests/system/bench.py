@@ -87,6 +87,12 @@ class Bench:
         found: list[Result] = self.until(lambda: [r for r in self.results if r.task_id == grant.task_id])
         return found[0]
 
+    def state_of(self, result: Result) -> Any:
+        """The last state that was saved before this result, which brings it unless it was due and went before."""
+        if result.checkpoint is not None:
+            return msgspec.json.decode(result.checkpoint.state)
+        return msgspec.json.decode([c.state for c in self.checkpoints if c.task_id == result.task_id][-1])
+
     def lines_of(self, grant: Grant) -> list[tuple[str, str]]:
         """Level and text of all that was delivered of a task's log, in the order of delivery."""
         sent = [line for log in self.logs if log.task_id == grant.task_id for line in log.lines]

@@ -153,8 +153,7 @@ def test_exit_code_85_releases_the_task_with_its_checkpoint(bench: Bench) -> Non
     )
 
     assert result.outcome == "released"
-    assert result.checkpoint is not None
-    assert msgspec.json.decode(result.checkpoint.state) == {"files": {"a/b": "aGkK"}}
+    assert bench.state_of(result) == {"files": {"a/b": "aGkK"}}
 
 
 def test_the_next_attempt_finds_the_files(bench: Bench) -> None:
