@@ -312,8 +312,8 @@ class Ledger:
         while time.monotonic() < until:
             bite, self._pruned_to = self._lead(self._prune_bite)
             pruned += bite
-            if self._pruned_to == storage.Ended():
-                break
+            if not bite or self._pruned_to == storage.Ended():
+                break  # where all is kept, the next look comes with the next pass
         return pruned
 
     def _old_before(self) -> float:

@@ -680,10 +680,10 @@ SELECT json_group_array(e.child_id) FROM json_each(:node_ids) i JOIN edges e ON 
 -- name: count_down
 -- So many parents of each task have ended. After the last of them it may run, or waits for its time.
 -- Those that are alike now, as (lane, status, limit_key, first run_at, JSON array of ids).
-SELECT queue || '/' || type,
-       CASE WHEN waiting > :n THEN 'blocked' WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
-       limit_key, MIN(run_at), json_group_array(task_id) FROM tasks
- WHERE task_id IN (SELECT value FROM json_each(:node_ids)) AND status = 'blocked' GROUP BY 1, 2, 3;
+SELECT t.queue || '/' || t.type,
+       CASE WHEN t.waiting > :n THEN 'blocked' WHEN t.run_at > :now THEN 'scheduled' ELSE 'pending' END,
+       t.limit_key, MIN(t.run_at), json_group_array(t.task_id)
+  FROM json_each(:node_ids) i CROSS JOIN tasks t ON t.task_id = i.value WHERE t.status = 'blocked' GROUP BY 1, 2, 3;
 UPDATE tasks SET waiting = waiting - :n,
        status = CASE WHEN waiting > :n THEN 'blocked' WHEN run_at > :now THEN 'scheduled' ELSE 'pending' END,
        run_at = CASE WHEN waiting > :n OR run_at > :now THEN run_at END

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dispatcher import ledger
+from dispatcher import submissions as storage
 from tests.support.builder import Builder
 from tests.support.flows import Flow, told
 
@@ -45,3 +48,22 @@ def test_what_is_kept_longer_holds_nothing_else_up(tasks: Builder, monkeypatch: 
     pruned += [sum(tasks.dispatcher.ledger.prune() for _ in range(9))]
 
     assert pruned == [1, 6]
+
+
+def test_what_is_kept_is_looked_at_a_bite_a_pass(tasks: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "BITE", 2)
+    flow = Flow(tasks, *({"key": str(i)} for i in range(9)), {"key": "late"})
+    flow.start("late")
+    tasks.finish(*tasks.claim("w1", want=9))
+    tasks.advance(31 * 86400)
+    prune, looks = storage.prune, 0
+
+    def counted(*given: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return prune(*given)
+
+    monkeypatch.setattr(storage, "prune", counted)
+
+    assert [tasks.dispatcher.ledger.prune() for _ in range(4)] == [0] * 4
+    assert looks == 4

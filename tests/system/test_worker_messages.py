@@ -117,13 +117,14 @@ def test_lines_of_a_running_task_arrive_while_it_runs_and_the_rest_with_its_resu
 
 def test_heartbeats_go_on_while_a_task_prints_without_end(fake: FakeDispatcher, workers: Cluster) -> None:
     fake.tasks.append(grant("odd.chatter", b'{"lines": 100000000}'))
-    workers.start_worker("worker-1", wait=False)
+    worker = workers.start_worker("worker-1", wait=False)
     wait_until(fake.logs, seconds=20)
     before = len([message for message in fake.messages if message.holding is not None])
 
     wait_until(lambda: len([m for m in list(fake.messages) if m.holding is not None]) > before + 10, seconds=20)
 
     assert max(len(log.lines) for log in fake.logs()) <= 1000
+    worker.kill()  # asked politely it would let the task go on for a while
 
 
 def test_a_cancelled_task_is_stopped_within_a_heartbeat(fake: FakeDispatcher, workers: Cluster) -> None:
