@@ -31,6 +31,7 @@ from shared.log import Log
 GROUP_MAX = 256  # operations in one commit: enough to share an fsync, few enough to answer soon
 QUEUE_MAX = 10_000  # operations that may wait; above it a caller is told to come back
 TRIES = 5  # of a transaction that lost against another dispatcher's; each waits longer than the last
+FULL_SECONDS = 5.0  # a disk counts as full for so long, though small writes succeed meanwhile
 SECOND_LOOK_SECONDS = 0.5  # whoever waits for an end that another dispatcher may write looks so often
 
 
@@ -46,7 +47,7 @@ class Database:
         parked_max: int = 400,
         clock: Clock | None = None,
     ) -> None:
-        self.healthy = True  # did the last commit succeed?
+        self.trouble: str | None = None  # why a write failed of late, in words
         self.when_due: Callable[[float], None] = lambda run_at: None  # told of newly scheduled tasks
         self.engine = engine
         self.clock = clock or engine.clock
@@ -61,6 +62,7 @@ class Database:
         self._work = threading.Condition(self._lock)  # for the writer's thread: something is to be done
         self._company = Company(self._lock, self._waiting)
         self._room = threading.BoundedSemaphore(parked_max)
+        self._trouble_until = 0.0  # at least, on the monotonic clock
         self._stopping = False  # nobody waits any more …
         self._closed = False  # … and nothing is taken any more
         self._writer = threading.Thread(target=self._write_forever, name="writer", daemon=True)
@@ -80,12 +82,14 @@ class Database:
         return operation.result()
 
     def probe(self, seconds: float) -> None:
-        """Prove a write (an empty one); DatabaseUnavailable if that fails or has not come about in time."""
+        """Prove a write (an empty one); DatabaseUnavailable if that or another of late fails or takes too long."""
         operation = Operation(lambda tx: None, None, 0.0, None)
         self._submit(operation, here=False)
         if not operation.wait(seconds):
             raise errors.DatabaseUnavailable(f"the database has not taken a write for {seconds:g} s")
         operation.result()
+        if self.trouble is not None:
+            raise errors.DatabaseUnavailable(f"a write failed within the last {FULL_SECONDS:g} s: {self.trouble}")
 
     def write_and_wait(
         self, run: Run, again: Again, wait_seconds: float, lanes: Served | None
@@ -269,8 +273,8 @@ class Database:
                 return
             else:
                 break
-        if not self.healthy:
-            self.healthy = True
+        if self.trouble is not None and time.monotonic() >= self._trouble_until:
+            self.trouble = None
             self._log("write_recovered")
         for operation in group.answered:
             operation.finish()
@@ -384,9 +388,11 @@ class Database:
         """Nothing of the group was stored. Silence is not judged meanwhile: no heartbeat was kept."""
         self.engine.rollback()
         self.clock.grace()
-        if self.healthy:
+        if self.trouble is None:
             self._log("write_failed", reason=error)
-        self.healthy = False
+        self.trouble = str(error)
+        if isinstance(error, self.engine.full):
+            self._trouble_until = time.monotonic() + FULL_SECONDS
         refusal = self.engine.refusal(error)
         for operation in operations:
             operation.finish(refusal)

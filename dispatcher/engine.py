@@ -49,6 +49,10 @@ class Engine(Protocol):
         """… those where the same transaction may succeed next time …"""
 
     @property
+    def full(self) -> tuple[type[Exception], ...]:
+        """… those of a disk that is full, where smaller writes may still succeed …"""
+
+    @property
     def fatal(self) -> tuple[type[Exception], ...]:
         """… and those after which the database can no longer be trusted."""
 

@@ -60,6 +60,7 @@ class PostgreSQL:
     shared = True
     errors = (psycopg.Error, PoolTimeout)
     fatal: tuple[type[Exception], ...] = ()  # the server looks after its files
+    full = (psycopg.errors.DiskFull,)
 
     def __init__(
         self, url: str, features: frozenset[str], durability: str = "full", grace_seconds: float = 5.0

@@ -42,6 +42,7 @@ class SQLite:
     shared = False
     errors = (apsw.Error,)
     retryable: tuple[type[Exception], ...] = ()  # there is only one writer
+    full = (apsw.FullError,)
     # The file can no longer be trusted: stop, and let the next start check it.
     fatal = (apsw.IOError, apsw.CorruptError, apsw.NotADBError)
     # The transaction is gone, the file is fine: full disk, lock by a stranger, no memory.

@@ -79,21 +79,37 @@ def _limit_pages(database: Database, spare: int) -> int:
 
 
 @ON_SQLITE
-def test_a_full_disk_stores_nothing_and_loses_nothing(tasks: Builder) -> None:
+def test_a_full_disk_stores_nothing_and_loses_nothing(tasks: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatcher.database.FULL_SECONDS", 0)
     grant = tasks.start()
     database = tasks.dispatcher.database
     _limit_pages(database, 5)
 
     with pytest.raises(errors.DatabaseUnavailable, match="nothing was stored"):
         tasks.submit_many(10, payload={"large": "x" * 200_000})
-    in_between = (database.healthy, tasks.dispatcher.clock.judging())
+    in_between = (database.trouble, tasks.dispatcher.clock.judging())
     _limit_pages(database, 10_000)
     after = tasks.submit()
 
-    assert (in_between, database.healthy) == ((False, False), True)
+    assert (in_between, database.trouble) == (("database or disk is full", False), None)
     assert (after, tasks.status(grant.task_id)) == (2, "in-progress")
     assert [len(tasks.dispatcher.events(name)) for name in ("write_failed", "write_recovered")] == [1, 1]
     assert tasks.dispatcher.fatal == []
+
+
+@ON_SQLITE
+def test_a_disk_that_has_room_for_small_writes_only_counts_as_full(tasks: Builder) -> None:
+    database = tasks.dispatcher.database
+    _limit_pages(database, 5)
+
+    for _ in range(2):
+        with pytest.raises(errors.DatabaseUnavailable, match="nothing was stored"):
+            tasks.submit_many(10, payload={"large": "x" * 200_000})
+        tasks.submit()
+
+    with pytest.raises(errors.DatabaseUnavailable, match=r"a write failed within the last 5 s: .* full"):
+        database.probe(3.0)
+    assert [len(tasks.dispatcher.events(name)) for name in ("write_failed", "write_recovered")] == [1, 0]
 
 
 @ON_SQLITE

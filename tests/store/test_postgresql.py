@@ -251,6 +251,17 @@ def test_a_line_that_breaks_before_the_commit_is_a_503_and_the_next_write_works(
     assert [len(tasks.dispatcher.events(name)) for name in ("write_failed", "write_recovered")] == [1, 1]
 
 
+def test_a_server_without_room_counts_as_full_although_small_writes_succeed(tasks: Builder) -> None:
+    failing(tasks.dispatcher, "add_count", losing(psycopg.errors.DiskFull))
+
+    with pytest.raises(errors.DatabaseUnavailable, match="nothing was stored"):
+        tasks.submit()
+    tasks.submit()
+
+    with pytest.raises(errors.DatabaseUnavailable, match="a write failed within the last 5 s"):
+        tasks.dispatcher.database.probe(3.0)
+
+
 BREAKS_THE_COMMIT = """
 CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
@@ -320,10 +331,10 @@ def test_a_server_that_is_away_is_a_503_until_it_is_back(tasks: Builder, monkeyp
 
     with pytest.raises(errors.DatabaseUnavailable, match="nothing was stored"):
         tasks.submit()
-    in_between = tasks.dispatcher.database.healthy
+    in_between = tasks.dispatcher.database.trouble
     engine.url = here
 
-    assert not in_between
+    assert in_between is not None
     assert tasks.status(tasks.submit()) == "pending"
 
 

@@ -257,7 +257,7 @@ def test_a_full_table_of_connections_in_service_is_a_503_until_there_is_room(
                 database.write(lambda tx: None)
         with pytest.raises(errors.DatabaseUnavailable, match="cannot be read now"), database.read() as tx:
             tx.next_due()
-        assert not database.healthy
+        assert database.trouble is not None
 
     wait_until(lambda: _writes(database), "the writer to be back")
     with database.read() as tx:
