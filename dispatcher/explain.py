@@ -7,6 +7,7 @@ is the answer.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ from dispatcher.views import iso
 from shared import errors
 from shared.lifecycle import ENDED, TaskStatus
 from shared.operating import Explanation
-from shared.protocol import INTEGER_MAX, WorkerInfo
+from shared.protocol import DEFAULT_QUEUE, INTEGER_MAX, WorkerInfo
 
 PARENTS_NAMED = 5  # of those that a blocked task waits for
 
@@ -147,11 +148,10 @@ def _not_due(tx: Transaction, task: Standing) -> Reason:
 def _paused(tx: Transaction, task: Standing) -> Reason | None:
     for kind, name in tx.pauses():
         if name == (task.queue if kind == "queue" else task.type):
-            return Reason(
-                "paused",
-                f"the {kind} {name!r} is paused; resume it with POST /{kind}s/{name}/resume",
-                {kind: name},
-            )
+            advice = f"POST /{kind}s/{name}/resume"
+            if kind == "queue":
+                advice = f"./baton queues resume {name}, or {advice}"
+            return Reason("paused", f"the {kind} {name!r} is paused; resume it with {advice}", {kind: name})
     return None
 
 
@@ -163,9 +163,17 @@ def _no_worker(tx: Transaction, task: Standing) -> Reason | None:
     facts = {"type": task.type, "queue": task.queue, "workers": [worker.name for worker in able]}
     if able:
         return Reason("workers_paused", "every worker for its type and queue is paused or drains", facts)
-    for_type = any(lane(queue, task.type) in worker.served for worker in living for queue in _queues(worker))
-    what = f"queue {task.queue!r} and type {task.type!r}" if for_type else f"type {task.type!r}"
-    return Reason("no_worker", f"no worker is alive for {what}; start one", facts)
+    return Reason("no_worker", _who_is_missing(task, living), facts)
+
+
+def _who_is_missing(task: Standing, living: Sequence[LivingWorker]) -> str:
+    served = "" if task.queue == DEFAULT_QUEUE else f" --queues {task.queue}"
+    start = f"start one, for example with ./start_worker.sh worker-1{served}"
+    if not living:
+        return f"no worker is alive for type {task.type!r}; {start}"
+    if any(lane(queue, task.type) in worker.served for worker in living for queue in _queues(worker)):
+        return f"no worker is alive for queue {task.queue!r} and type {task.type!r}; {start}"
+    return f"none of the workers that are alive knows type {task.type!r}; its file belongs into their TASK_MODULES"
 
 
 def _queues(worker: LivingWorker) -> list[str]:

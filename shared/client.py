@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -39,6 +39,7 @@ class DispatcherClient:
         given = [urls] if isinstance(urls, str) else urls
         self.urls = random.sample([url.rstrip("/") for url in given], len(given))  # the first is in use
         self.patience_seconds = patience_seconds
+        self.when_away: Callable[[errors.Unavailable], None] = lambda error: None  # all were tried once, in vain
         self._lines: dict[str, Line] = {}
         self._answer = msgspec.json.Decoder(ExchangeAnswer)
 
@@ -288,6 +289,8 @@ class DispatcherClient:
                 is_over = tries >= len(self.urls) and time.monotonic() + pause >= give_up_at
                 if is_over or not (repeatable or _stored_nothing(error)):
                     raise
+                if tries == len(self.urls):
+                    self.when_away(error)
             time.sleep(pause)
 
     def _once(self, method: str, path: str, body: bytes | None, wait_seconds: float, key: str | None) -> bytes:

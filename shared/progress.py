@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,12 +15,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from shared import exits
+from shared import errors, exits
 from shared.follow import Follower
+from shared.lifecycle import ENDED, TaskStatus
 
 BARS_MAX = 12  # running tasks shown at once: what fits a small terminal
 ROWS_MAX = 20  # results shown; --json has all
 PATIENCE_SECONDS = 30.0  # while waiting, a dispatcher may be restarted
+QUIET_SECONDS = 3.0  # nothing runs for so long: why?
+ASK_SECONDS = 15.0  # between questions of that kind
 
 
 def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bool) -> int:
@@ -32,9 +37,11 @@ def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bo
     with Progress(*columns, TimeElapsedColumn(), **_shown_on(screen)) as progress:
         overall = progress.add_task(f"{total} task(s)", total=total)
         bars: dict[int, TaskID] = {}
+        quiet = _Quiet(follower, progress.console if screen.is_terminal else Console(stderr=True))
         for _ in follower.until_ended(timeout):
             progress.update(overall, completed=total - len(follower.open))
             _draw(progress, bars, follower)
+            quiet.look()
     tasks = [task for _, task in sorted(follower.tasks.items())]
     if as_json:
         print(encoded({"tasks": tasks}))
@@ -47,6 +54,38 @@ def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bo
         print(f"timed out: {ids_in_words(sorted(follower.open))} not ended yet; they go on", file=sys.stderr)
         return exits.TIMED_OUT
     return exits.FAILED if follower.ended_badly() else exits.OK
+
+
+class _Quiet:
+    """Says why nothing goes on: once for each reason."""
+
+    def __init__(self, follower: Follower, screen: Console) -> None:
+        self._follower = follower
+        self._screen = screen
+        self._ask_at = time.monotonic() + QUIET_SECONDS
+        self._said = ""  # the reason given last
+        follower.client.when_away = self._is_away
+
+    def look(self) -> None:
+        """Ask what the first of the tasks waits for, if none has run for a while."""
+        tasks, now = self._follower.tasks, time.monotonic()
+        if any(task["status"] == TaskStatus.IN_PROGRESS for task in tasks.values()):
+            self._ask_at = now + QUIET_SECONDS
+        elif self._follower.open and now >= self._ask_at:
+            self._ask_at = now + ASK_SECONDS
+            with contextlib.suppress(errors.NotFound):
+                told = self._follower.client.explain(min(self._follower.open))
+                if told["status"] not in (*ENDED, TaskStatus.IN_PROGRESS):
+                    self._say(told["reason"], f"task {told['task_id']} waits: {told['message']}")
+
+    def _is_away(self, problem: errors.Unavailable) -> None:
+        self._say(problem.code, f"{problem.message}; trying on for {PATIENCE_SECONDS:g} s")
+        self._ask_at = time.monotonic() + QUIET_SECONDS
+
+    def _say(self, reason: str, words: str) -> None:
+        if reason != self._said:
+            self._said = reason
+            self._screen.print(words, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _shown_on(screen: Console) -> dict[str, Any]:

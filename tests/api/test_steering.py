@@ -149,6 +149,23 @@ def test_an_explanation_follows_a_task_through_its_life(api: Api) -> None:
     ]
 
 
+def test_an_explanation_says_which_worker_is_missing(api: Api) -> None:
+    worker = {"worker_id": "w1", "name": "w1"}
+    api.submit("prime")
+    told = [api.json("GET", "/tasks/1/explain")["message"]]
+    api.exchange("w1", worker={**worker, "types": ["noop"]})
+    told.append(api.json("GET", "/tasks/1/explain")["message"])
+    api.exchange("w1", worker={**worker, "types": ["noop", "prime"], "queues": ["night"]})
+    told.append(api.json("GET", "/tasks/1/explain")["message"])
+
+    assert told == [
+        "no worker is alive for type 'prime'; start one, for example with ./start_worker.sh worker-1",
+        "none of the workers that are alive knows type 'prime'; its file belongs into their TASK_MODULES",
+        "no worker is alive for queue 'default' and type 'prime'; start one, for example with "
+        "./start_worker.sh worker-1",
+    ]
+
+
 def test_a_forecast_counts_those_ahead_and_the_mean_duration(api: Api) -> None:
     fence = api.start("w1")
     api.exchange("w1", results=[{**fence, "outcome": "completed", "elapsed_seconds": 4.0}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +106,28 @@ def test_waiting_tells_what_came_out(stage: Scene) -> None:
     assert [task["task_id"] for task in both.json["tasks"]] == [good, bad]
     assert late.code == exits.TIMED_OUT and "timed out" in late.err
     assert absent == (exits.NOT_FOUND, "", "there is no task 999999\n")
+
+
+def test_waiting_says_why_nothing_runs(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.progress.QUIET_SECONDS", 0)
+    monkeypatch.setattr("shared.progress.ASK_SECONDS", 0)
+    task_id = stage.submit("orphan", queue="nobodys")
+
+    ran = stage.run("tasks", "wait", str(task_id), "--timeout", "0.8s")
+
+    assert ran.code == exits.TIMED_OUT
+    assert ran.err.count(f"task {task_id} waits: ") == 1
+    assert "'orphan'" in ran.err
+
+
+def test_waiting_says_that_the_dispatcher_is_away(tmp_path: Path) -> None:
+    with scene(tmp_path) as alone, alone.terminal("tasks", "wait", str(alone.submit("orphan"))) as screen:
+        screen.expect("1 task(s)")
+        assert alone.baton.dispatcher is not None
+        alone.baton.dispatcher.kill()
+        screen.expect("does not answer")
+        screen.expect("trying on for 30 s")
+        screen.interrupt()
 
 
 def test_waiting_can_be_interrupted(stage: Scene) -> None:
