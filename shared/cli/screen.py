@@ -50,30 +50,40 @@ def json_line(value: Any) -> None:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text: Sequence[str] = ()) -> Table:
-    """Columns by name, numbers to the right. On a terminal those in `text` give way, the first one first."""
+    """Columns by name, numbers to the right. On a terminal those in `text` give way, the first one first.
+
+    Where that is not enough, the last columns are left out, and named below.
+    """
     listed = [list(row) for row in rows]
     cells = [[cell(value) for value in row] for row in listed]
     widths = _widths(headers, cells, text)
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for place, (header, width) in enumerate(zip(headers, widths, strict=True)):
+    made = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    for place, (header, width) in enumerate(zip(headers, widths, strict=False)):
         numbers = any(isinstance(row[place], int) for row in listed)
         made.add_column(
             header, justify="right" if numbers else "left", no_wrap=True, overflow="ellipsis", width=width
         )
     for row in cells:
-        made.add_row(*row)
+        made.add_row(*row[: len(widths)])
+    left_out = headers[len(widths) :]
+    if left_out:
+        made.caption = f"(no room for {', '.join(left_out)})"
     return made
 
 
 def _widths(headers: Sequence[str], cells: Sequence[Sequence[Text]], text: Sequence[str]) -> list[int]:
-    """As wide as what stands in them; less where the terminal is narrower."""
-    widths = [max(len(header), *(row[i].cell_len for row in cells)) for i, header in enumerate(headers)]
-    excess = sum(widths) + GAP * (len(widths) - 1) - console().width
-    for header in text:
-        place = headers.index(header)
-        cut = max(0, min(excess, widths[place] - max(len(header), NARROWEST)))
-        widths[place] -= cut
-        excess -= cut
+    """As wide as what stands in them; less, or fewer, where the terminal is narrower."""
+    full = [max(len(header), *(row[i].cell_len for row in cells)) for i, header in enumerate(headers)]
+    for n in range(len(headers), 0, -1):
+        widths = full[:n]
+        excess = sum(widths) + GAP * (n - 1) - console().width
+        for place in (headers.index(header) for header in text):
+            if place < n:
+                cut = max(0, min(excess, widths[place] - max(len(headers[place]), NARROWEST)))
+                widths[place] -= cut
+                excess -= cut
+        if excess <= 0:
+            break
     return widths
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from shared.cli import drawing, screen
 
@@ -75,3 +77,19 @@ def test_a_share_is_100_percent_only_when_all_is_done() -> None:
 
 def test_texts_lose_what_moves_a_cursor() -> None:
     assert screen.clean("a\x1b[2J\tb\r\nc\u202e") == "a�[2J b c�"
+
+
+def test_a_narrow_terminal_gets_fewer_columns_rather_than_half_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    def printed(columns: int) -> list[str]:
+        out = Console(width=columns, file=io.StringIO())
+        monkeypatch.setattr(screen, "console", lambda: out)
+        with out.capture() as captured:
+            out.print(screen.table(("task", "status", "worker", "note"), rows, text=("note",)))
+        return [line.rstrip() for line in captured.get().splitlines()]
+
+    rows = [(1234567, "in-progress", "worker-1", "it goes on and on")]
+
+    assert printed(80)[1] == "1234567  in-progress  worker-1  it goes on and on"
+    assert printed(40)[1] == "1234567  in-progress  worker-1  it goes…"
+    assert printed(35) == ["   task  status       worker", "1234567  in-progress  worker-1", "(no room for note)"]
+    assert printed(5)[0] == " task"
