@@ -1,4 +1,4 @@
-"""A small TCP proxy that can cut single lines: what is sent over a cut line is never heard of again.
+"""A small TCP proxy that can slow single lines or cut them: what is sent over a cut line is never heard of again.
 
 Each line is a port of its own in front of one target. A cut line stays open and silent, as with a
 pulled cable: nothing is refused, nothing arrives, new connections hang.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
@@ -17,10 +18,11 @@ _HOST: Final = "127.0.0.1"
 
 
 class Line:
-    """One port. `url` is where to talk to instead of the target."""
+    """One port. `url` is where to talk to instead of the target; what is sent there may be slow."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, bytes_per_second: float = math.inf) -> None:
         self._target_port = target_port
+        self._bytes_per_second = bytes_per_second
         self._whole = True
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
@@ -52,8 +54,8 @@ class Line:
             writer.close()
             return
         self._writers.append(target_writer)
-        self._keep(self._pump(reader, target_writer))
-        self._keep(self._pump(target_reader, writer))
+        self._keep(self._pump(reader, target_writer, self._bytes_per_second))
+        self._keep(self._pump(target_reader, writer, math.inf))
 
     def hang_up(self) -> None:
         """Close all connections, for the end."""
@@ -65,10 +67,13 @@ class Line:
         self._pumps.add(task)
         task.add_done_callback(self._pumps.discard)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bytes_per_second: float
+    ) -> None:
         """Pass on what comes until the sender hangs up; a cut line does not even tell of that."""
         with contextlib.suppress(OSError):
             while data := await reader.read(_BYTES):
+                await asyncio.sleep(len(data) / bytes_per_second)
                 if self._whole:
                     writer.write(data)
                     await writer.drain()
@@ -82,9 +87,9 @@ class Line:
 
 
 @contextlib.contextmanager
-def lines(names: list[str], target_port: int) -> Iterator[dict[str, Line]]:
+def lines(names: list[str], target_port: int, bytes_per_second: float = math.inf) -> Iterator[dict[str, Line]]:
     """A line for each name, served by a thread until the end of the `with`."""
-    made = {name: Line(target_port) for name in names}
+    made = {name: Line(target_port, bytes_per_second) for name in names}
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
     thread.start()

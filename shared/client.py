@@ -21,7 +21,7 @@ from shared.backoff import RECONNECT
 from shared.line import Line, Silence
 from shared.protocol import BATCH_MAX, Batch, Exchange, ExchangeAnswer, Submission
 
-ANSWER_SECONDS = 10.0  # on top of the time a request asks the dispatcher to wait
+ANSWER_SECONDS = 10.0  # a dispatcher that takes longer counts as away
 MANY_SECONDS = 600.0  # millions of tasks, revived or dropped by one request, take minutes
 _REQUEST_BYTES_AIM = 8 * 1024 * 1024  # half of what one request may have, so a batch always fits
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "baton"}
@@ -32,16 +32,26 @@ class DispatcherClient:
     """Talks to one of `urls`, sticking to the one that works.
 
     `patience_seconds`: how long a call may keep trying while nobody answers; 0 tries each URL once.
+    `answer_seconds`: how long one may take to answer, on top of the time that a request asks it to wait.
     Raises errors.Unreachable when that time is over, else the error the dispatcher named.
     """
 
-    def __init__(self, urls: str | Sequence[str], patience_seconds: float = 0.0) -> None:
+    def __init__(
+        self, urls: str | Sequence[str], patience_seconds: float = 0.0, answer_seconds: float = ANSWER_SECONDS
+    ) -> None:
         given = [urls] if isinstance(urls, str) else urls
         self.urls = random.sample([url.rstrip("/") for url in given], len(given))  # the first is in use
         self.patience_seconds = patience_seconds
+        self._answer_seconds = answer_seconds
         self.when_away: Callable[[errors.Unavailable], None] = lambda error: None  # all were tried once, in vain
         self._lines: dict[str, Line] = {}
         self._answer = msgspec.json.Decoder(ExchangeAnswer)
+
+    def prefer(self, url: str) -> None:
+        """Ask this one of the URLs first, from the next call on."""
+        if url != self.urls[0] and url in self.urls:
+            self.urls.remove(url)
+            self.urls.insert(0, url)
 
     def close(self) -> None:
         """Close the connection."""
@@ -298,7 +308,7 @@ class DispatcherClient:
         line = self._lines.get(url) or self._lines.setdefault(url, Line(url))
         headers = _HEADERS if key is None else {**_HEADERS, "Idempotency-Key": key}
         try:
-            status, content = line.call(method, path, body, headers, wait_seconds + ANSWER_SECONDS)
+            status, content = line.call(method, path, body, headers, wait_seconds + self._answer_seconds)
         except Silence as silence:
             advice = "start the dispatcher with ./start_dispatcher.sh, or check DISPATCHER_URL"
             reason = f"{url} does not answer ({silence}); {advice}"

@@ -16,6 +16,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS: Final = 3.0
+_PIECE_BYTES: Final = 128 * 1024  # sent at a time, so that a slow line is told from a dead one
+_SLOWEST: Final = 16 * 1024  # bytes a second, of what is still under way when the last piece is sent
 _HEAD_BYTES_MAX: Final = 65536  # of an answer: more is no dispatcher's
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -45,7 +47,7 @@ class Line:
     def call(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float
     ) -> tuple[int, bytes]:
-        """Returns status and body; raises Silence if there is none within `seconds`."""
+        """Returns status and body; raises Silence if nothing moves on the line for `seconds`."""
         connection = self._connected()
         self._connection = None  # unless all goes well: nothing may be left of an answer, after Ctrl-C either
         try:
@@ -102,7 +104,8 @@ class _Connection:
     def call(self, head: bytes, body: bytes, seconds: float) -> tuple[int, bytes]:
         """Send a request and read its answer: status and body."""
         self._socket.settimeout(seconds)
-        self._socket.sendall(head + body)
+        self._send(memoryview(head + body))
+        self._socket.settimeout(seconds + min(len(body), 2 * _PIECE_BYTES) / _SLOWEST)
         status, headers = self._head()
         while status < 200:  # "100 Continue" and its like come before the answer
             status, headers = self._head()
@@ -110,6 +113,11 @@ class _Connection:
         if headers.get(b"connection", b"").lower() == b"close":
             self.close()
         return status, content
+
+    def _send(self, rest: memoryview) -> None:
+        """The time-out is for each piece: a large body takes long on a slow line."""
+        while rest:
+            rest = rest[self._socket.send(rest[:_PIECE_BYTES]) :]
 
     def close(self) -> None:
         """Hang up."""
@@ -172,6 +180,8 @@ def _connect(scheme: str, netloc: str) -> socket.socket:
     host = address.hostname or ""
     sock = socket.create_connection((host, address.port or _PORTS.get(scheme, 80)), CONNECT_SECONDS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else megabytes count as sent that wait in our own machine
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _PIECE_BYTES)
     if scheme != "https":
         return sock
     try:

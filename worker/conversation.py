@@ -1,8 +1,9 @@
-"""The two conversations with the dispatcher, each a thread with a connection of its own.
+"""The conversations with the dispatcher, each a thread with a connection of its own.
 
 The heartbeat says every second what we hold and never waits; the work conversation brings results and
 asks for tasks, and may be parked at the dispatcher until there are some. Neither waits for the other:
-what is ready while the work conversation is parked goes with a heartbeat at once.
+what is ready while the work conversation is parked goes with a heartbeat at once. What is too large for
+that, and would make it late on a slow line, goes as freight.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from collections.abc import Callable
 from typing import Final
 
 from shared.backoff import RECONNECT
-from shared.client import DispatcherClient
+from shared.client import ANSWER_SECONDS, DispatcherClient
 from shared.protocol import Grant
 from worker.executor import Executor
 from worker.hand import Hand
 from worker.link import Link
+from worker.outgoing import BEAT_BYTES, FREIGHT_BYTES
 from worker.pace import Pace
 
+_IDLE_SECONDS: Final = 60.0  # freight is told when there is some
 _LOOK_SECONDS: Final = 0.1  # how often the work conversation looks whether slots are open for more
 # While so many are held, they are short ones: their results can wait a little for each other, and for
 # the next claim. One message of hundreds costs both sides far less than hundreds of one.
@@ -30,6 +33,7 @@ _BURST_SECONDS: Final = 0.05  # between two claims of a burst worker that still 
 # A claim for some types only is not parked, since it would be in the way when there is room for others.
 _PART_SECONDS: Final = 0.25
 _DEAF_SECONDS: Final = 1.0  # after a dispatcher gave us others all the same, which then have to go back
+_ELSEWHERE_SECONDS: Final = 2.0  # a dispatcher that does not answer a heartbeat for so long is left for another
 _HOLDING_RETRY_SECONDS: Final = 1.0  # a worker that holds tasks retries its heartbeat at least so often
 
 
@@ -40,7 +44,8 @@ class Heartbeat:
         self._link = link
         self._hand = hand
         self._work = work
-        self._client = DispatcherClient(urls)
+        patience = _ELSEWHERE_SECONDS if len(urls) > 1 else ANSWER_SECONDS
+        self._client = DispatcherClient(urls, answer_seconds=patience)
         self._tries = 0
         self._seconds = 1.0  # until the dispatcher says otherwise
         self._poked = False
@@ -61,12 +66,14 @@ class Heartbeat:
     def run_once(self) -> None:
         """One heartbeat."""
         self._poked = False
-        answer = self._link.exchange(self._client, self._hand.outgoing.pack(logs=True), holding=True)
+        parcel = self._hand.outgoing.pack(logs=True, limit=BEAT_BYTES)
+        answer = self._link.exchange(self._client, parcel, holding=True)
         if answer is None:
             self._tries += 1
         else:
             self._tries = 0
             self._seconds = answer.heartbeat_seconds
+            self._link.url = self._client.urls[0]
 
     def _pause(self, stop: threading.Event) -> None:
         if not self._tries:
@@ -80,8 +87,41 @@ class Heartbeat:
         stop.wait(seconds)
 
     def _is_urgent(self) -> bool:
-        outgoing = self._hand.outgoing
-        return self._poked or outgoing.has_checkpoints or (self._work.is_parked and outgoing.has_results)
+        return self._poked or self._hand.outgoing.has_light(results=self._work.is_parked)
+
+
+class Freight:
+    """Brings what is too large for a heartbeat."""
+
+    def __init__(self, link: Link, hand: Hand, work: Work, urls: list[str]) -> None:
+        self._link = link
+        self._hand = hand
+        self._work = work
+        self._client = DispatcherClient(urls)
+        self._tries = 0
+
+    def run_forever(self, stop: threading.Event) -> None:
+        """Exchange until `stop` is set."""
+        while not stop.is_set():
+            with self._hand.changed:
+                self._hand.changed.wait_for(lambda: stop.is_set() or self._has_load(), _IDLE_SECONDS)
+            self.run_once()
+            if self._tries:
+                self._link.wait_for_dispatcher(stop, RECONNECT.delay_seconds(self._tries))
+        self._client.close()
+
+    def run_once(self) -> None:
+        """One exchange, when there is something to bring."""
+        with self._hand.changed:
+            if not self._has_load():
+                return
+            parcel = self._hand.outgoing.pack(logs=True, limit=FREIGHT_BYTES)
+        self._client.prefer(self._link.url)
+        answer = self._link.exchange(self._client, parcel, holding=None)
+        self._tries = self._tries + 1 if answer is None else 0
+
+    def _has_load(self) -> bool:
+        return self._hand.outgoing.has_heavy(results=self._work.is_parked)
 
 
 class Work:
@@ -115,9 +155,7 @@ class Work:
         while not stop.is_set():
             self.run_once()
             if self._tries:
-                seconds = RECONNECT.delay_seconds(self._tries)
-                with self._hand.changed:  # the heartbeat may find the dispatcher first
-                    self._hand.changed.wait_for(lambda: stop.is_set() or not self._link.is_away, seconds)
+                self._link.wait_for_dispatcher(stop, RECONNECT.delay_seconds(self._tries))
         self._client.close()
 
     def run_once(self) -> None:
@@ -134,6 +172,7 @@ class Work:
             wait_seconds = self._wait_seconds * random.uniform(0.9, 1.0) if not (parcel or types) else 0.0
             self.is_parked = wait_seconds > 0
             self.is_talking = not self.is_parked
+        self._client.prefer(self._link.url)
         answer = self._link.exchange(self._client, parcel, want=want, wait_seconds=wait_seconds, types=types)
         self.is_parked = self.is_talking = False
         if answer is None:

@@ -1,4 +1,4 @@
-"""The link to the dispatcher: what both conversations share. One message out, its answer taken in.
+"""The link to the dispatcher: what the conversations share. One message out, its answer taken in.
 
 Nothing is lost on the way: what a message carries comes back to the hand when it fails, goes to disk
 meanwhile, and is forgotten only when the dispatcher has answered for it.
@@ -6,6 +6,7 @@ meanwhile, and is forgotten only when the dispatcher has answered for it.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Final, Literal
@@ -40,7 +41,7 @@ State = Literal["running", "draining", "stopped"]
 
 
 class Link:
-    """Sends messages for both conversations and takes in the answers."""
+    """Sends messages for the conversations and takes in the answers."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Link:
         self._spoke_at = time.clock_gettime(_CLOCK)  # when the last message was sent that has been answered
         self._owed: set[Key] = set()  # results that had to be kept, for the log
         self._refused: set[Key] = set()  # what was refused once is not reported twice
+        self.url = ""  # where the last heartbeat was answered: the other conversations go there, too
         self.is_away = False
         self.is_paused = False
 
@@ -76,15 +78,19 @@ class Link:
         client: DispatcherClient,
         parcel: Parcel,
         *,
-        holding: bool = False,
+        holding: bool | None = False,
         want: int = 0,
         wait_seconds: float = 0.0,
         types: list[str] | None = None,
     ) -> ExchangeAnswer | None:
-        """Send one message and take in the answer; None if there was none, and the parcel waits again."""
+        """Send one message and take in the answer; None if there was none, and the parcel waits again.
+
+        `holding`: list what we hold; None: not even after a silence, since the message may be long on its way.
+        """
         now, sent_at = time.monotonic(), time.clock_gettime(_CLOCK)
         self._outbox.keep(parcel, _PRECIOUS_SECONDS)
-        holding = holding or sent_at - self._spoke_at > _SILENCE_SECONDS
+        if holding is False:
+            holding = sent_at - self._spoke_at > _SILENCE_SECONDS
         message = Exchange(
             self.worker,
             self._hand.holding(self._executor.running()) if holding else None,
@@ -108,6 +114,11 @@ class Link:
         self._take_in(answer)
         return answer
 
+    def wait_for_dispatcher(self, stop: threading.Event, seconds: float) -> None:
+        """Until `stop` is set, the dispatcher is back, as another conversation may find first, or time is up."""
+        with self._hand.changed:
+            self._hand.changed.wait_for(lambda: stop.is_set() or not self.is_away, seconds)
+
     def keep_all(self) -> None:
         """Write every undelivered result to disk: the worker ends."""
         count = sum(self._outbox.keep(parcel) for parcel in self._hand.outgoing.pack_all())
@@ -120,7 +131,7 @@ class Link:
         kept = self._outbox.keep(parcel)
         self._owed.update((r.task_id, r.attempt) for r in parcel.results)
         self._hand.outgoing.returned(parcel)
-        with self._hand.changed:  # both conversations may notice, one says so
+        with self._hand.changed:  # several conversations may notice, one says so
             news, self.is_away = not self.is_away, True
         if news:
             self._log("dispatcher_away", reason=reason)

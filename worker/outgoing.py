@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from msgspec import Raw, Struct
@@ -20,6 +21,8 @@ from worker.tail import LogSlice, Said, Tail
 
 Key = tuple[int, int]  # (task_id, attempt)
 
+BEAT_BYTES: Final = 256 * 1024  # with a heartbeat, which must not be late on a slow line
+FREIGHT_BYTES: Final = 2 * 1024 * 1024  # at a time of what is too large for that
 _PARCEL_BYTES: Final = 8 * 1024 * 1024  # half of what a request may have
 _PARCEL_ITEMS: Final = 10_000
 _FLOOD_BYTES: Final = 32 * 1024 * 1024  # so much undelivered: let the tasks wait for the dispatcher
@@ -32,9 +35,33 @@ class Parcel(Struct, eq=False, omit_defaults=True):
     results: list[Result] = []
     checkpoints: list[Checkpoint] = []
     logs: list[LogSlice] = []
+    size: int = 0  # in bytes, more or less
 
     def __len__(self) -> int:
         return len(self.results) + len(self.checkpoints) + len(self.logs)
+
+
+class _Room:
+    """What still goes into a parcel of so many bytes, more or less; into a heartbeat's not one byte more."""
+
+    def __init__(self, limit: int, items: int) -> None:
+        self.taken = 0
+        self._limit = limit
+        self._items = items
+        self._is_strict = limit <= BEAT_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more goes in, however small."""
+        return self.taken > self._limit - _ITEM_BYTES or not self._items
+
+    def take(self, size: int) -> bool:
+        """Whether an item of so many bytes goes in, which is then reckoned as in it."""
+        if self.is_full or (self._is_strict and self.taken + size > self._limit):
+            return False
+        self.taken += size
+        self._items -= 1
+        return True
 
 
 class Outgoing:
@@ -55,10 +82,27 @@ class Outgoing:
         held_up = self._held_up()
         return any((r.task_id, r.attempt) not in held_up for r in self._results)
 
-    @property
-    def has_checkpoints(self) -> bool:
-        """Whether a checkpoint waits for a message, and could go now."""
-        return bool(self._checkpoints) and not self._held_up() >= self._checkpoints.keys()
+    def has_light(self, results: bool) -> bool:
+        """Whether a checkpoint, or with `results` one of these, could go with a heartbeat now."""
+        return any(size <= BEAT_BYTES for size in self._sizes(results))
+
+    def has_heavy(self, results: bool) -> bool:
+        """Whether one could go now that is too large for a heartbeat; or the lines of a task's log."""
+        held_up = self._held_up()
+        lines = (tail.chars for key, tail in self._tails.items() if key not in held_up)
+        return any(size > BEAT_BYTES for size in chain(self._sizes(results), lines))
+
+    def _sizes(self, results: bool) -> Iterator[int]:
+        """The bytes of what could go now."""
+        held_up = self._held_up()
+        yield from (_checkpoint_bytes(kept[0]) for key, kept in self._checkpoints.items() if key not in held_up)
+        if results:
+            yield from (self._size(r) for r in self._results if (r.task_id, r.attempt) not in held_up)
+
+    def _size(self, result: Result) -> int:
+        """A result's, with the end of its log."""
+        tail = self._last_tails.get((result.task_id, result.attempt)) if self._last_tails else None
+        return _result_bytes(result) + (tail.chars if tail else 0)
 
     @property
     def is_empty(self) -> bool:
@@ -131,15 +175,17 @@ class Outgoing:
 
     # --- parcels
 
-    def pack(self, logs: bool = False) -> Parcel:
-        """What can be sent now, in one message; with `logs` the lines of what still runs, too."""
+    def pack(self, logs: bool = False, limit: int = _PARCEL_BYTES) -> Parcel:
+        """What can be sent now, in a message of `limit` bytes; with `logs` the lines of what still runs, too."""
         with self._changed:
             parcel = Parcel()
             held_up = self._held_up()
-            room = self._pack_checkpoints(parcel, held_up)
-            room = self._pack_results(parcel, held_up, room)
+            room = _Room(limit, self._parcel_items)
+            self._pack_checkpoints(parcel, held_up, room)
+            self._pack_results(parcel, held_up, room)
             if logs:
                 self._pack_logs(parcel, held_up, room)
+            parcel.size = room.taken
             if parcel:
                 self._on_their_way.append(parcel)
             return parcel
@@ -158,43 +204,33 @@ class Outgoing:
         held_up = {(c.task_id, c.attempt) for p in parcels for c in p.checkpoints}
         return held_up | {(s.task_id, s.attempt) for p in parcels for s in p.logs}
 
-    def _has_room(self, parcel: Parcel, room: int) -> bool:
-        return not parcel or (room > 0 and len(parcel) < self._parcel_items)
-
-    def _pack_checkpoints(self, parcel: Parcel, held_up: set[Key]) -> int:
-        room = _PARCEL_BYTES
+    def _pack_checkpoints(self, parcel: Parcel, held_up: set[Key], room: _Room) -> None:
         for key, waiting in list(self._checkpoints.items()):
             if key in held_up:
                 continue
-            while waiting and self._has_room(parcel, room):
-                room -= _checkpoint_bytes(waiting[0])
+            while waiting and room.take(_checkpoint_bytes(waiting[0])):
                 parcel.checkpoints.append(waiting.pop(0))
             if waiting:
                 held_up.add(key)
             else:
                 del self._checkpoints[key]
-        return room
 
-    def _pack_results(self, parcel: Parcel, held_up: set[Key], room: int) -> int:
+    def _pack_results(self, parcel: Parcel, held_up: set[Key], room: _Room) -> None:
         later: list[Result] = []
         tails, now = self._last_tails, time.monotonic()
-        while self._results and self._has_room(parcel, room):
+        while self._results and not room.is_full:
             result = self._results.popleft()
-            if held_up and (result.task_id, result.attempt) in held_up:
+            if (held_up and (result.task_id, result.attempt) in held_up) or not room.take(self._size(result)):
                 later.append(result)
                 continue
             if tails and (tail := tails.get((result.task_id, result.attempt))):
                 result.log = tail.aged(now)  # made anew for each try
-                room -= tail.chars
-            room -= _result_bytes(result)
             parcel.results.append(result)
         self._results.extendleft(reversed(later))
-        return room
 
-    def _pack_logs(self, parcel: Parcel, held_up: set[Key], room: int) -> None:
+    def _pack_logs(self, parcel: Parcel, held_up: set[Key], room: _Room) -> None:
         for key, tail in self._tails.items():
-            if tail and key not in held_up and self._has_room(parcel, room):
-                room -= tail.chars
+            if tail and key not in held_up and room.take(tail.chars):
                 parcel.logs.append(tail.take())
 
     def delivered(self, parcel: Parcel) -> None:
@@ -208,8 +244,11 @@ class Outgoing:
 
     def too_much(self, parcel: Parcel) -> None:
         """The parcel was refused as a whole: half of it is sent next, and so on, to find what is bad."""
-        self._parcel_items = max(1, len(parcel) // 2)
+        self._halve(parcel)
         self.returned(parcel)
+
+    def _halve(self, parcel: Parcel) -> None:
+        self._parcel_items = max(1, len(parcel) // 2)
 
     def _arrived(self, parcel: Parcel) -> None:
         if parcel in self._on_their_way:
@@ -219,6 +258,8 @@ class Outgoing:
     def returned(self, parcel: Parcel) -> None:
         """The parcel did not get through: everything in it waits again."""
         with self._changed:
+            if parcel.size > FREIGHT_BYTES:  # perhaps the line does not last for so much
+                self._halve(parcel)
             self._arrived(parcel)
             self._results.extendleft(reversed(parcel.results))
             for lines in parcel.logs:

@@ -25,7 +25,7 @@ from shared.settings import Settings
 from worker.cache_manager import Memo, Outbox
 from worker.channel import Options
 from worker.children import UnusableTasks
-from worker.conversation import Heartbeat, Work
+from worker.conversation import Freight, Heartbeat, Work
 from worker.executor import Executor
 from worker.hand import Hand
 from worker.link import Link
@@ -77,6 +77,7 @@ class Worker:
         on_idle = partial(self.order, "done") if burst else None
         self._work = Work(self._link, self._hand, self._executor, pace, urls, settings.long_poll_seconds, on_idle)
         self._heartbeat = Heartbeat(self._link, self._hand, self._work, urls)
+        self._freight = Freight(self._link, self._hand, self._work, urls)
 
     def order(self, order: Order) -> None:
         """Tell the worker what to do; safe in a signal handler."""
@@ -94,6 +95,7 @@ class Worker:
         executing = self._thread("executor", self._executor.run_forever)
         self._thread("heartbeat", self._heartbeat.run_forever)
         self._thread("work", self._work.run_forever)
+        self._thread("freight", self._freight.run_forever)
         self._log_start()
         order = self._orders.get()
         if order in ("exit", "broken") or not self._leave(order):

@@ -24,6 +24,12 @@ class Dispatcher:
     def __init__(self) -> None:
         self.answers: list[ExchangeAnswer | Exception] = []
         self.messages: list[Exchange] = []
+        self.urls = ["http://127.0.0.1:1"]
+        self.preferred: list[str] = []
+
+    def prefer(self, url: str) -> None:
+        if url:
+            self.preferred.append(url)
 
     def exchange(self, message: Exchange) -> ExchangeAnswer:
         self.messages.append(message)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -45,8 +47,8 @@ def server() -> Iterator[PostgresServer]:
 class Pool:
     """Dispatchers on one server; one that ends is started again, as an init system would."""
 
-    def __init__(self, folder: Path, url: str, count: int) -> None:
-        self.members = [Cluster(folder / str(number), DATABASE_URL=url) for number in range(count)]
+    def __init__(self, folder: Path, url: str, count: int, **settings: str) -> None:
+        self.members = [Cluster(folder / str(number), DATABASE_URL=url, **settings) for number in range(count)]
         self.urls = ",".join(member.url for member in self.members)
         self.client = DispatcherClient(self.urls.split(","), patience_seconds=30)
         self._lock = threading.Lock()
@@ -89,8 +91,8 @@ class Pool:
 
 
 @contextlib.contextmanager
-def pool(folder: Path, url: str, count: int) -> Iterator[Pool]:
-    made = Pool(folder, url, count)
+def pool(folder: Path, url: str, count: int, **settings: str) -> Iterator[Pool]:
+    made = Pool(folder, url, count, **settings)
     try:
         made.start()
         yield made
@@ -209,6 +211,28 @@ def _alive(dispatchers: Pool) -> int:
 def _open(dispatchers: Pool) -> int:
     tasks: dict[str, int] = dispatchers.client.stats()["tasks"]
     return tasks["total"] - tasks["completed"] - tasks["failed"] - tasks["cancelled"]
+
+
+# --- one that does not answer
+
+
+def test_a_frozen_dispatcher_costs_no_execution_while_another_is_well(
+    tmp_path: Path, server: PostgresServer
+) -> None:
+    with pool(tmp_path, server.url, 2, HEARTBEAT_TIMEOUT_SECONDS="6") as dispatchers:
+        frozen, well = dispatchers.members
+        dispatchers.start_workers(4)
+        wait_until(lambda: _alive(dispatchers) == 4, "all workers to come", 20)
+        tasks = submit(well, "sleep", count=4, seconds=9)
+        wait_until(lambda: well.client.stats()["tasks"]["in-progress"] == 4, "all to start", 20)
+
+        assert frozen.dispatcher is not None
+        os.kill(frozen.dispatcher.pid, signal.SIGSTOP)
+        well.start_worker("idle")
+        ends = [ended(well, task_id) for task_id in tasks]
+        os.kill(frozen.dispatcher.pid, signal.SIGCONT)
+
+    assert [(task["status"], task["attempt"]) for task in ends] == [("completed", 1)] * 4
 
 
 # --- one that is cut off from its database

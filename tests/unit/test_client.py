@@ -109,6 +109,16 @@ def test_when_all_are_away_the_caller_hears_of_it() -> None:
         client(nobody(), nobody()).submit(Submission("noop"))
 
 
+def test_a_dispatcher_that_is_preferred_is_asked_first() -> None:
+    client = DispatcherClient([f"http://127.0.0.1:{port}" for port in (1, 2, 3)])
+
+    client.prefer("http://127.0.0.1:3")
+    client.prefer("http://127.0.0.1:4")
+
+    assert client.urls[0] == "http://127.0.0.1:3"
+    assert sorted(client.urls) == [f"http://127.0.0.1:{port}" for port in (1, 2, 3)]
+
+
 def test_many_clients_spread_over_the_dispatchers() -> None:
     first = Counter(DispatcherClient(["http://a", "http://b", "http://c"]).urls[0] for _ in range(300))
 

@@ -15,13 +15,14 @@ from shared.protocol import ExchangeAnswer, Grant
 from tests.support.desk import Desk
 from tests.support.messages import checkpoint, completed
 from tests.support.waiting import LIMIT_SECONDS, Call, wait_until
-from worker.conversation import Heartbeat, Work
+from worker.conversation import Freight, Heartbeat, Work
 from worker.executor import Executor
+from worker.outgoing import BEAT_BYTES
 from worker.pace import Pace
 
 
 class Talk(Desk):
-    """A desk with both conversations, each driven step by step."""
+    """A desk with its conversations, each driven step by step."""
 
     def __init__(self, folder: Path, burst: bool = False) -> None:
         super().__init__(folder)
@@ -32,7 +33,9 @@ class Talk(Desk):
         on_idle = self.on_idle if burst else None
         self.work = Work(self.link, self.hand, executor, self.pace, urls, 20.0, on_idle)
         self.heart = Heartbeat(self.link, self.hand, self.work, urls)
-        self.work._client = self.heart._client = cast(DispatcherClient, self.dispatcher)
+        self.freight = Freight(self.link, self.hand, self.work, urls)
+        client = cast(DispatcherClient, self.dispatcher)
+        self.work._client = self.heart._client = self.freight._client = client
 
     def on_idle(self) -> None:
         self.idle += 1
@@ -242,6 +245,50 @@ def test_a_checkpoint_does_not_wait_for_the_next_beat(talk: Talk) -> None:
     talk.hand.save(checkpoint(grant(), seq=1))
 
     assert (before, talk.heart._is_urgent()) == (False, True)
+
+
+def test_a_large_checkpoint_goes_as_freight_and_no_heartbeat_waits_for_it(talk: Talk) -> None:
+    talk.hand.add([grant()])
+    talk.hand.save(checkpoint(grant(), seq=1, state="x" * BEAT_BYTES))
+
+    urgent = talk.heart._is_urgent()
+    talk.heart.run_once()
+    talk.freight.run_once()
+    talk.freight.run_once()
+
+    beat, freight = talk.dispatcher.messages
+    assert not urgent
+    assert (beat.checkpoints, beat.holding is None) == ([], False)
+    assert ([c.seq for c in freight.checkpoints], freight.holding) == ([1], None)
+
+
+def test_freight_brings_large_results_while_work_is_parked_and_large_logs(talk: Talk) -> None:
+    talk.hand.add([grant(1), grant(2)])
+    talk.hand.end([completed(grant(1), "x" * BEAT_BYTES)])
+    loads = [talk.freight._has_load()]
+    talk.work.is_parked = True
+    loads.append(talk.freight._has_load())
+
+    talk.freight.run_once()
+    talk.hand.say(grant(2), [(0.0, "info", "x" * 2000)] * 1000)
+    talk.heart.run_once()
+    talk.freight.run_once()
+
+    assert loads == [False, True]
+    assert [(len(m.results), len(m.logs)) for m in talk.dispatcher.messages] == [(1, 0), (0, 0), (0, 1)]
+
+
+def test_the_other_conversations_go_where_the_last_heartbeat_was_answered(talk: Talk) -> None:
+    talk.dispatcher.urls = ["http://elsewhere"]
+    talk.heart.run_once()
+    talk.finish(1)
+    talk.hand.add([grant(2)])
+
+    talk.work.run_once()
+    talk.hand.save(checkpoint(grant(2), seq=2, state="x" * BEAT_BYTES))
+    talk.freight.run_once()
+
+    assert talk.dispatcher.preferred == ["http://elsewhere"] * 2
 
 
 def test_every_heartbeat_lists_what_is_held(talk: Talk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -129,6 +129,33 @@ def test_an_answer_that_does_not_come_in_time_is_silence() -> None:
             line.call("GET", "/stats", None, {}, 0.05)
 
     assert silence.value.sent
+    line.close()
+
+
+def test_a_large_body_may_take_longer_than_an_answer() -> None:
+    def read_slowly(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            size = 0
+            while size < len(body):
+                Event().wait(0.02)  # a slow line
+                size += len(connection.recv(1 << 14))
+            connection.sendall(WHOLE)
+
+    body = b"x" * (1 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        Thread(target=read_slowly, args=(server,), daemon=True).start()
+        with contextlib.closing(Line(f"http://127.0.0.1:{server.getsockname()[1]}")) as line:
+            assert line.call("POST", "/tasks", body, {}, 0.5) == (201, b"ok")
+
+
+def test_a_body_that_nobody_takes_is_silence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        line = Line(f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(Silence, match="timed out"):
+            line.call("POST", "/tasks", b"x" * (16 << 20), {}, 0.05)
+
     line.close()
 
 

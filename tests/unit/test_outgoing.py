@@ -10,6 +10,7 @@ from msgspec import Raw
 from shared.protocol import LOG_LINES_MAX, Grant, Holding, LogLine
 from tests.support.messages import checkpoint, completed
 from worker.hand import Hand
+from worker.outgoing import BEAT_BYTES, FREIGHT_BYTES
 from worker.strand import Running
 from worker.tail import Said
 
@@ -98,7 +99,7 @@ def test_nothing_overtakes_a_checkpoint_on_its_way(hand: Hand) -> None:
     hand.end([completed(grant) for grant in grants(1, 2)])
 
     work = hand.outgoing.pack()
-    ready = hand.outgoing.has_results, hand.outgoing.has_checkpoints
+    ready = hand.outgoing.has_results, hand.outgoing.has_light(results=True)
     hand.outgoing.delivered(heartbeat)
     after = hand.outgoing.pack()
 
@@ -130,6 +131,45 @@ def test_a_message_stays_below_its_limit(hand: Hand) -> None:
 
     assert [len(parcel) for parcel in parcels] == [10, 10]
     assert [task_id for parcel in parcels for task_id in parcel] == list(range(1, 21))
+
+
+def test_a_heartbeat_leaves_what_would_make_it_late(hand: Hand) -> None:
+    large = Raw(b'"' + b"x" * BEAT_BYTES + b'"')
+    hand.save(checkpoint(grants(1)[0], seq=1, state=bytes(large)))
+    hand.end([completed(grants(2)[0], bytes(large)), completed(grants(3)[0])])
+
+    beat = hand.outgoing.pack(limit=BEAT_BYTES)
+    left = hand.outgoing.has_light(results=True), hand.outgoing.has_heavy(results=False)
+    freight = hand.outgoing.pack(limit=FREIGHT_BYTES)
+
+    assert (beat.checkpoints, ids(beat.results)) == ([], [3])
+    assert left == (False, True)
+    assert (ids(freight.checkpoints), ids(freight.results)) == ([1], [2])
+    assert not hand.outgoing.has_heavy(results=True)
+
+
+def test_small_things_make_no_more_than_a_heartbeat_together(hand: Hand) -> None:
+    third = b'"' + b"x" * (BEAT_BYTES // 3) + b'"'
+    hand.add(grants(4, 5))
+    hand.end([completed(grant, third) for grant in grants(1, 2, 3, 4, 5)])
+
+    sizes = [len(hand.outgoing.pack(limit=BEAT_BYTES)) for _ in range(3)]
+
+    assert sizes == [2, 2, 1]
+
+
+def test_of_a_large_message_that_did_not_get_through_half_goes_next(hand: Hand) -> None:
+    big = b'"' + b"x" * 900_000 + b'"'
+    hand.add(grants(4))
+    hand.end([completed(grant, big) for grant in grants(1, 2, 3, 4)])
+    whole = hand.outgoing.pack()
+
+    hand.outgoing.returned(whole)
+    half = hand.outgoing.pack()
+    hand.outgoing.delivered(half)
+
+    assert [len(whole), len(half)] == [4, 2]
+    assert ids(hand.outgoing.pack().results) == [3, 4]
 
 
 def test_a_result_does_not_go_before_the_last_of_its_output(hand: Hand) -> None:
