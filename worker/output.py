@@ -190,10 +190,12 @@ class LineReader:
         serial, level = self._serial, self._level
         lines += [Line(serial, level, _shown(line)) for line in whole if line and not line.isspace()]
         self._rest = _shown(rest)
+        if rest.endswith("\r"):
+            self._rest += "\r"  # what comes next is written over it
 
     def _end_line(self, lines: list[Line]) -> None:
         if self._rest.strip():
-            lines.append(Line(self._serial, self._level, self._rest))
+            lines.append(Line(self._serial, self._level, _shown(self._rest)))
         self._rest = ""
 
 

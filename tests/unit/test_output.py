@@ -120,6 +120,29 @@ def test_a_line_is_what_a_terminal_would_show_of_it(pipe: Pipe, printed: bytes, 
     assert texts == shown
 
 
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        (["10%\r", "20%\r", "30%\r", "done\n"], ["done"]),
+        (["10%\r", "20%\r", "30%\r"], ["30%"]),
+        (["\r10%", "\r20%", "\r30%", "\n", "next"], ["30%", "next"]),
+        (["a line\r", "\n", "\r", "\n"], ["a line"]),
+        (["x" * LOG_CHARS_MAX + "y\r", "\r", "z"], ["z"]),
+    ],
+)
+def test_a_line_that_rewrites_itself_is_shown_as_it_was_last(
+    pipe: Pipe, pieces: list[str], shown: list[str]
+) -> None:
+    texts: list[str] = []
+    for piece in pieces:
+        pipe.print_raw(piece.encode())
+        texts += pipe.texts()
+
+    texts += [line.text for line in pipe.reader.finish()]
+
+    assert texts == shown
+
+
 def test_each_thread_prints_into_its_own_pipe(pipe: Pipe) -> None:
     other = Pipe()
     router = Router(pipe.printer)
