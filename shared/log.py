@@ -73,6 +73,7 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "child_unusable": (ERROR, "task processes cannot start, trying on: {reason}"),
     "outbox_damaged": (WARNING, "kept results cannot be read, set aside as {path}: {reason}"),
     "outbox_failed": (ERROR, "results cannot be kept on disk in {path}: {reason}"),
+    "outbox_stuck": (ERROR, "{path} cannot be removed, the next worker delivers it once more: {reason}"),
     "task_line": (INFO, "task {task_id}: {text}"),
     "task_lines": (INFO, "task {task_id}: ... and {count} line(s) more, kept with the task"),
     "logs_refused": (WARNING, "log lines of {count} task(s) refused, dropped: {reason}"),

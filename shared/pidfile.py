@@ -59,7 +59,7 @@ def recorded(data_path: Path, kind: Kind, name: str = "") -> Iterator[None]:
     try:
         yield
     finally:
-        record.unlink(missing_ok=True)
+        _forget(record)
 
 
 def unwritable(data_path: Path, problem: OSError) -> str:
@@ -86,8 +86,14 @@ def stop(those: Sequence[Record], seconds: float) -> list[Record]:
         while record.alive and time.monotonic() < give_up_at:
             time.sleep(0.05)
         if not record.alive:
-            record.path.unlink(missing_ok=True)
+            _forget(record.path)
     return [record for record in those if record.alive]
+
+
+def _forget(record: Path) -> None:
+    """Remove a record; one that a folder will not let go of does no harm, since its process is gone."""
+    with contextlib.suppress(OSError):
+        record.unlink()
 
 
 def send(pid: int, number: signal.Signals) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -37,7 +38,7 @@ class Outbox:
         self._files: dict[Key, Path] = {}
         self._left: dict[Path, int] = {}  # results of a file that wait for an answer
         self._one_at_a_time = threading.Lock()
-        self._is_failing = False
+        self._failing: set[str] = set()  # the kinds of trouble that were logged and last
 
     def close(self) -> None:
         """Leave the folder to the next worker of this name."""
@@ -47,7 +48,7 @@ class Outbox:
         """What earlier workers could not deliver: ours, and those of folders nobody uses any more."""
         found: list[Parcel] = []
         for unfinished in self.folder.glob("*.writing"):  # its writer was killed: nobody relied on it
-            unfinished.unlink()
+            self._remove(unfinished)
         for path in [*self._abandoned(), *self.folder.glob("*.jsonl")]:
             try:
                 parcel = _read(path)
@@ -55,7 +56,8 @@ class Outbox:
                 self._set_aside(path, str(error))
                 continue
             if path.parent != self.folder:
-                path = path.rename(self._fresh_path())
+                with contextlib.suppress(OSError):  # then it is delivered from where it is
+                    path = path.rename(self._fresh_path())
             self._remember(path, parcel.results)
             found.append(parcel)
         return found
@@ -79,9 +81,9 @@ class Outbox:
             try:
                 _write(path, Parcel(list(new.values()), checkpoints))
             except OSError as error:
-                self._failed(path, error)
+                self._failed("outbox_failed", path, error)
                 return 0
-            self._is_failing = False
+            self._failing.discard("outbox_failed")
             self._remember(path, new.values())
             return len(new)
 
@@ -97,7 +99,7 @@ class Outbox:
                 self._left[path] -= 1
                 if not self._left[path]:
                     del self._left[path]
-                    path.unlink(missing_ok=True)
+                    self._remove(path)
 
     def set_refused_aside(self, item: msgspec.Struct, name: str, reason: str) -> Path:
         """Keep what the dispatcher refused, with its reason, for a person to look at."""
@@ -107,14 +109,21 @@ class Outbox:
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(body)
         except OSError as error:
-            self._failed(path, error)
+            self._failed("outbox_failed", path, error)
         return path
 
-    def _failed(self, path: Path, error: OSError) -> None:
-        """Log the first of a row of failures; the results stay in memory and are tried again."""
-        if not self._is_failing:
-            self._log("outbox_failed", path=path, reason=error)
-        self._is_failing = True
+    def _remove(self, path: Path) -> None:
+        """Remove a file nobody needs; one that stays holds repeats at most, for the next worker to deliver."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._failed("outbox_stuck", path, error)
+
+    def _failed(self, event: str, path: Path, error: OSError) -> None:
+        """Log the first of a row of failures; results that cannot be kept stay in memory and are tried again."""
+        if event not in self._failing:
+            self._log(event, path=path, reason=error)
+        self._failing.add(event)
 
     def _remember(self, path: Path, results: Collection[Result]) -> None:
         for result in results:
@@ -128,7 +137,7 @@ class Outbox:
         for folder in self.folder.parent.iterdir():
             if folder == self.folder or not (folder / "lock").is_file():
                 continue
-            with open(folder / "lock", "ab") as lock:
+            with contextlib.suppress(OSError), open(folder / "lock", "ab") as lock:  # it may be another user's
                 if _try_lock(lock):
                     yield from folder.glob("*.jsonl")
 
@@ -214,12 +223,17 @@ def _read(path: Path) -> Parcel:
 def _write(path: Path, parcel: Parcel) -> None:
     body = _encode(parcel)
     aside = path.with_suffix(".writing")
-    with open(aside, "wb") as file:
-        file.write(b'"%08x"\n' % zlib.crc32(body))
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
+    try:
+        with open(aside, "wb") as file:
+            file.write(b'"%08x"\n' % zlib.crc32(body))
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            aside.unlink()  # every try has another name, and a full disk needs its place
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import resource
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -40,6 +45,9 @@ class Opened:
     def start(self, name: str = "worker-1") -> Outbox:
         self.open.append(Outbox(self.folder, name, Log(name, self.log)))
         return self.open[-1]
+
+    def events(self) -> list[str]:
+        return [msgspec.json.decode(line)["event"] for line in self.log.getvalue().splitlines()]
 
 
 @pytest.fixture
@@ -174,6 +182,87 @@ def test_a_disk_that_cannot_be_written_is_no_end(outboxes: Opened) -> None:
 
     assert kept == 0
     assert "outbox_failed" in outboxes.log.getvalue()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file may grow beyond 64 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_tries_on_a_full_disk_leave_nothing_there(outboxes: Opened) -> None:
+    outbox = outboxes.start()
+
+    kept = [outbox.keep(parcel(1)) for _ in range(3)]
+
+    assert kept == [0, 0, 0]
+    assert [path.name for path in outbox.folder.iterdir()] == ["lock"]
+    assert outboxes.events() == ["outbox_failed"]
+
+
+def make_undeletable(path: Path) -> None:
+    """No unlink removes a folder, not even a superuser's."""
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+def test_delivered_results_that_cannot_be_removed_are_logged_once_and_not_delivered_again(
+    outboxes: Opened,
+) -> None:
+    outbox = outboxes.start()
+    outbox.keep(parcel(1))
+    outbox.keep(parcel(2))
+    for path in files(outboxes.folder):
+        make_undeletable(path)
+
+    outbox.settled([(1, 1), (2, 1)])
+    outbox.settled([(1, 1), (2, 1)])
+
+    assert outboxes.events() == ["outbox_stuck"]
+
+
+def test_an_unfinished_file_that_cannot_be_removed_is_no_end(outboxes: Opened) -> None:
+    outbox = outboxes.start()
+    outbox.keep(parcel(1))
+    make_undeletable(outbox.folder / "x.writing")
+
+    found = outbox.load()
+
+    assert [r.task_id for p in found for r in p.results] == [1]
+
+
+def test_results_that_cannot_be_moved_are_delivered_from_where_they_are(outboxes: Opened) -> None:
+    gone = outboxes.start("gone")
+    gone.keep(parcel(1))
+    gone.close()
+    outbox = outboxes.start("worker-1")
+    (outbox.folder / "lock").unlink()
+    outbox.folder.rmdir()
+
+    found = outbox.load()
+    outbox.settled([(1, 1)])
+
+    assert [r.task_id for p in found for r in p.results] == [1]
+    assert files(outboxes.folder) == []
+
+
+def test_a_folder_that_cannot_be_locked_is_left_alone(outboxes: Opened) -> None:
+    gone = outboxes.start("gone")
+    gone.keep(parcel(1))
+    gone.close()
+    (gone.folder / "lock").unlink()
+    (gone.folder / "lock").symlink_to(sys.executable)  # which nobody may write while it runs
+
+    found = outboxes.start("worker-1").load()
+
+    assert found == []
+    assert [path.parent.name for path in files(outboxes.folder)] == ["gone"]
 
 
 def test_what_was_refused_is_kept_with_the_reason(outboxes: Opened) -> None:

@@ -21,6 +21,15 @@ def test_a_record_is_there_while_the_process_runs(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_a_record_that_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
+    with pidfile.recorded(tmp_path, "worker"):
+        (record,) = (tmp_path / "run").iterdir()
+        record.unlink()
+        record.mkdir()  # which no unlink removes
+
+    assert record.exists()
+
+
 def test_a_pid_given_to_another_process_since_is_not_ours() -> None:
     assert not pidfile.alive(os.getpid(), "1")
 
