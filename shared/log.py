@@ -66,6 +66,11 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "task_stalled": (WARNING, "task {task_id} attempt {attempt} showed nothing for {seconds:g} s, stopped"),
     "result_refused": (ERROR, "task {task_id} attempt {attempt}: result refused ({reason}), kept in {path}"),
     "results_kept": (WARNING, "{count} result(s) kept on disk until the dispatcher takes them"),
+    "results_left": (
+        WARNING,
+        "{count} kept result(s) are for the dispatcher at {url}, not ours, and left alone; "
+        "to deliver them, start a worker with --url {url}, or if it has moved, --url {url},<where it is now>",
+    ),
     "results_delivered": (INFO, "{count} kept result(s) delivered"),
     "dispatcher_away": (WARNING, "dispatcher does not answer, trying on: {reason}"),
     "dispatcher_back": (INFO, "dispatcher answers again"),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import threading
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Raw
@@ -21,8 +23,16 @@ from shared.log import Log
 from shared.protocol import Grant, Result
 from worker.outgoing import Key, Parcel
 
-_parcel: Final = msgspec.json.Decoder(Parcel)
+
+class _Kept(Parcel):
+    """What a file holds. `addresses`: where its worker looked for the dispatcher (older ones did not say)."""
+
+    addresses: list[str] = msgspec.field(default_factory=list)
+
+
+_kept: Final = msgspec.json.Decoder(_Kept)
 _encode: Final = msgspec.json.Encoder().encode
+_THIS_MACHINE: Final = re.compile(r"(localhost|127(\.\d+){3}|0\.0\.0\.0|\[::1?\])(?=:|$)")
 
 
 class Outbox:
@@ -30,10 +40,12 @@ class Outbox:
 
     A file is written aside, synced and renamed, so that it is whole or not there; its first line is the
     checksum of its second. One that is damaged all the same is set aside, never trusted and never fatal.
+    `urls` are the dispatcher's; what is for another one, at other addresses, is left alone.
     """
 
-    def __init__(self, parent: Path, name: str, log: Log) -> None:
+    def __init__(self, parent: Path, name: str, urls: Iterable[str], log: Log) -> None:
         self._log = log
+        self._addresses = sorted(map(_address, urls))
         self.folder, self._lock = _own_folder(parent, name)
         self._files: dict[Key, Path] = {}
         self._left: dict[Path, int] = {}  # results of a file that wait for an answer
@@ -47,19 +59,25 @@ class Outbox:
     def load(self) -> list[Parcel]:
         """What earlier workers could not deliver: ours, and those of folders nobody uses any more."""
         found: list[Parcel] = []
+        others: Counter[str] = Counter()
         for unfinished in self.folder.glob("*.writing"):  # its writer was killed: nobody relied on it
             self._remove(unfinished)
-        for path in [*self._abandoned(), *self.folder.glob("*.jsonl")]:
+        for path in chain(list(self.folder.glob("*.jsonl")), self._abandoned()):
             try:
-                parcel = _read(path)
+                kept = _read(path)
             except (OSError, ValueError, msgspec.DecodeError) as error:
                 self._set_aside(path, str(error))
+                continue
+            if kept.addresses and set(kept.addresses).isdisjoint(self._addresses):
+                others[",".join(kept.addresses)] += len(kept.results)
                 continue
             if path.parent != self.folder:
                 with contextlib.suppress(OSError):  # then it is delivered from where it is
                     path = path.rename(self._fresh_path())
-            self._remember(path, parcel.results)
-            found.append(parcel)
+            self._remember(path, kept.results)
+            found.append(kept)
+        for url, count in others.items():
+            self._log("results_left", count=count, url=url)
         return found
 
     def keep(self, parcel: Parcel, min_seconds: float = 0.0) -> int:
@@ -79,7 +97,7 @@ class Outbox:
             checkpoints = [c for c in parcel.checkpoints if (c.task_id, c.attempt) in new]
             path = self._fresh_path()
             try:
-                _write(path, Parcel(list(new.values()), checkpoints))
+                _write(path, _Kept(list(new.values()), checkpoints, addresses=self._addresses))
             except OSError as error:
                 self._failed("outbox_failed", path, error)
                 return 0
@@ -134,12 +152,13 @@ class Outbox:
         return self.folder / f"{secrets.token_hex(8)}.jsonl"
 
     def _abandoned(self) -> Iterator[Path]:
+        """The files of folders that nobody uses, each folder locked while its files are looked at."""
         for folder in self.folder.parent.iterdir():
             if folder == self.folder or not (folder / "lock").is_file():
                 continue
             with contextlib.suppress(OSError), open(folder / "lock", "ab") as lock:  # it may be another user's
                 if _try_lock(lock):
-                    yield from folder.glob("*.jsonl")
+                    yield from list(folder.glob("*.jsonl"))
 
     def _set_aside(self, path: Path, reason: str) -> None:
         aside = path.with_suffix(".damaged")
@@ -213,15 +232,22 @@ def _try_lock(lock: IO[bytes]) -> bool:
     return True
 
 
-def _read(path: Path) -> Parcel:
+def _address(url: str) -> str:
+    """Where a dispatcher is, without a password, and the same for all names of this machine."""
+    parts = urlsplit(url)
+    place = _THIS_MACHINE.sub("localhost", parts.netloc.rpartition("@")[2].lower())
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+
+
+def _read(path: Path) -> _Kept:
     checksum, _, body = path.read_bytes().partition(b"\n")
     if checksum != b'"%08x"' % zlib.crc32(body):
         raise ValueError("its checksum does not match")
-    return _parcel.decode(body)
+    return _kept.decode(body)
 
 
-def _write(path: Path, parcel: Parcel) -> None:
-    body = _encode(parcel)
+def _write(path: Path, kept: _Kept) -> None:
+    body = _encode(kept)
     aside = path.with_suffix(".writing")
     try:
         with open(aside, "wb") as file:

@@ -172,11 +172,12 @@ class Link:
             self._on_refusal(parcel, refusal)
         self._hand.outgoing.delivered(parcel)
         self._outbox.settled(keys)
-        if self._owed and (delivered := self._owed.intersection(keys)):
-            self._owed -= delivered
-            self._log("results_delivered", count=len(delivered))
-        if answer.lost:
-            lost = {(t.task_id, t.attempt) for t in answer.lost}
+        lost = {(t.task_id, t.attempt) for t in answer.lost}
+        if self._owed and (answered := self._owed.intersection(keys)):
+            self._owed -= answered
+            if delivered := answered - lost - {(r.task_id, r.attempt) for r in answer.refused}:
+                self._log("results_delivered", count=len(delivered))
+        if lost:
             for task_id, attempt in {*self._drop(lost), *lost.intersection(keys)}:
                 self._log("task_lost", task_id=task_id, attempt=attempt)
 

@@ -66,11 +66,11 @@ class Worker:
         encoded = msgspec.json.encode(options).decode()
         slots, threads = settings.slots, settings.worker_threads
         self._executor = Executor(self._hand, pace, self._memo, log, slots=slots, options=encoded, threads=threads)
-        self._outbox = Outbox(settings.data_path / "outbox", name, log)
+        urls = settings.dispatcher_urls
+        self._outbox = Outbox(settings.data_path / "outbox", name, urls, log)
         worker_id = f"{name}-{secrets.token_hex(4)}"  # new for each start
         self._worker = WorkerInfo(worker_id, name, socket.gethostname(), os.getpid(), slots, threads=threads)
         self._worker.queues = settings.queues
-        urls = settings.dispatcher_urls
         self._link = Link(
             self._worker, self._hand, self._executor, self._outbox, self._memo, log, self._on_directive
         )

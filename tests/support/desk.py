@@ -71,7 +71,7 @@ class Desk:
         self.executor = IdleExecutor()
         self.directives: list[str] = []
         log = Log("worker-1", self.log)
-        self.outbox = Outbox(folder, "worker-1", log)
+        self.outbox = Outbox(folder, "worker-1", ["http://127.0.0.1:1"], log)
         self.link = Link(
             WorkerInfo("worker-1-x", "worker-1"),
             self.hand,

@@ -93,6 +93,17 @@ def test_a_lost_grant_is_dropped_with_a_line(desk: Desk) -> None:
     assert desk.executor.rung == 1
 
 
+def test_what_was_kept_and_comes_back_lost_or_refused_is_not_called_delivered(desk: Desk) -> None:
+    desk.finish(1, 2, 3)
+    lost, refused = TaskAttempt(1, 1), Refusal(2, 1, {"code": "too_large", "message": "no"})
+
+    desk.exchange(AWAY, ExchangeAnswer(lost=[lost], refused=[refused]))
+
+    delivered = [line for line in desk.log.getvalue().splitlines() if "results_delivered" in line]
+    assert ["1 kept result(s)" in line for line in delivered] == [True]
+    assert desk.kept() == []
+
+
 def test_a_cancelled_grant_is_dropped_with_a_line(desk: Desk) -> None:
     desk.hand.add([Grant(1, 1, "lease", 100.0, "noop")])
 

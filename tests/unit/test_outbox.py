@@ -6,7 +6,7 @@ import io
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from shared.protocol import Checkpoint, Grant, Result
 from tests.support.messages import checkpoint, completed, failed
 from worker.cache_manager import Memo, Outbox
 from worker.outgoing import Parcel
+
+OURS = ("http://127.0.0.1:5000",)
 
 
 def grant(task_id: int = 1, payload: bytes = b"{}", kind: str = "pure") -> Grant:
@@ -42,8 +44,8 @@ class Opened:
         self.log = io.StringIO()
         self.open: list[Outbox] = []
 
-    def start(self, name: str = "worker-1") -> Outbox:
-        self.open.append(Outbox(self.folder, name, Log(name, self.log)))
+    def start(self, name: str = "worker-1", urls: Sequence[str] = OURS) -> Outbox:
+        self.open.append(Outbox(self.folder, name, urls, Log(name, self.log)))
         return self.open[-1]
 
     def events(self) -> list[str]:
@@ -165,6 +167,56 @@ def test_what_a_worker_left_that_never_came_back_is_found_by_another(outboxes: O
 
     assert [r.task_id for p in found for r in p.results] == [1]
     assert [path.parent.name for path in files(outboxes.folder)] == ["living"]
+
+
+@pytest.mark.parametrize("name", ["worker-1", "worker-2"])
+def test_results_for_another_dispatcher_stay_until_a_worker_of_it_starts(outboxes: Opened, name: str) -> None:
+    theirs = outboxes.start("worker-1", ["http://elsewhere:5000", "http://user:secret@127.0.0.1:6000"])
+    theirs.keep(parcel(1))
+    theirs.close()
+
+    ours = outboxes.start(name)
+    found = ours.load()
+    told = outboxes.log.getvalue()
+    ours.close()
+    (found_later,) = outboxes.start("worker-3", ["http://elsewhere:5000"]).load()
+
+    assert found == []
+    assert outboxes.events() == ["results_left"]
+    assert '"url":"http://elsewhere:5000,http://localhost:6000"' in told
+    assert [r.task_id for r in found_later.results] == [1]
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        (["http://localhost:5000"], ["http://127.0.0.1:5000/"]),
+        (["http://0.0.0.0:5000"], ["http://[::1]:5000"]),
+        (["http://A:5000"], ["http://user:secret@a:5000"]),
+        (["http://a:1", "http://b:2"], ["http://c:3", "http://a:1"]),
+        (["http://old:5000"], ["http://old:5000", "http://new:5000"]),
+    ],
+)
+def test_results_are_delivered_to_the_same_dispatcher_however_it_is_named(
+    outboxes: Opened, then: list[str], now: list[str]
+) -> None:
+    first = outboxes.start(urls=then)
+    first.keep(parcel(1))
+    first.close()
+
+    (found,) = outboxes.start(urls=now).load()
+
+    assert [r.task_id for r in found.results] == [1]
+
+
+def test_results_of_an_older_worker_that_wrote_no_address_are_found(outboxes: Opened) -> None:
+    first = outboxes.start(urls=[])
+    first.keep(parcel(1))
+    first.close()
+
+    (found,) = outboxes.start().load()
+
+    assert [r.task_id for r in found.results] == [1]
 
 
 def test_a_name_cannot_lead_out_of_the_folder(outboxes: Opened) -> None:
