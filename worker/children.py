@@ -23,6 +23,9 @@ from worker.strand import Strand
 from worker.watchdog import Watchdog
 
 _STARTS_TRIED: Final = 3  # before giving up, if none has ever succeeded
+# After so long without a child that is ready, a slot counts for nothing: other workers shall have its tasks. A
+# child that has died is replaced in 0.1 s, on a loaded machine in two.
+_ABSENCE_SECONDS: Final = 5.0
 _READS_MAX: Final = 32  # of a pipe at once: twice what it holds, so that what keeps printing stops nobody
 _hello: Final = msgspec.json.Decoder(Hello)
 
@@ -38,6 +41,13 @@ class _Slot:
         self.child: ChildProcess | None = None
         self.failed_starts = 0  # in a row
         self.start_at = 0.0
+        self.ready_at = time.monotonic()  # when the last child ceased to be ready; before there was one, our start
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its child can work, or is expected to in a moment."""
+        child = self.child
+        return (child is not None and child.is_ready) or time.monotonic() < self.ready_at + _ABSENCE_SECONDS
 
 
 class Children:
@@ -79,6 +89,10 @@ class Children:
         return (
             strand for child in self if child.is_ready for strand in child.strands if strand.is_main is not waits
         )
+
+    def usable(self, waits: bool) -> int:
+        """How many such strands there are, those of children that are expected in a moment included."""
+        return sum(slot.is_usable for slot in self._slots) * (self._threads if waits else 1)
 
     def start_missing(self) -> None:
         """Start a child in each empty slot whose time has come."""
@@ -212,10 +226,11 @@ class Children:
         child.kill()  # what it left behind in its group, while the group's number is still ours
         self._watchdog.forget(child.pid)
         status, peak_rss_bytes = child.bury()
+        if child.is_ready:
+            slot.failed_starts, slot.ready_at = 0, time.monotonic()
         slot.child = None
         self._on_death(child, status, peak_rss_bytes)
         if child.is_ready:
-            slot.failed_starts = 0
             return
         self._start_later(slot)
         if not self.types and slot.failed_starts >= _STARTS_TRIED:

@@ -193,12 +193,11 @@ class Work:
         blocked = self._link.is_paused or self._link.worker.state != "running"
         if blocked or time.monotonic() < self._claim_at:
             return 0, None
-        slots = self._link.worker.slots
         if not self._hand.waiting_types:
-            return self._room(slots, self._hand.unfinished, waits=False), None
+            return self._room(self._hand.unfinished, waits=False), None
         waiting = self._hand.waiting()
-        for_main = self._room(slots, self._hand.unfinished - waiting, waits=False)
-        for_threads = self._room(slots * self._executor.threads, waiting, waits=True)
+        for_main = self._room(self._hand.unfinished - waiting, waits=False)
+        for_threads = self._room(waiting, waits=True)
         if for_main and for_threads:
             # Whichever kind comes must find room; after nothing but tasks that wait, more of them will come.
             only_waiting = self._pace.recent() and not self._pace.recent(self._runs_on_main)
@@ -209,11 +208,11 @@ class Work:
         types = [kind for kind in known if self._runs_on_main(kind) is bool(for_main)]
         return (max(for_main, for_threads), types) if types else (0, None)
 
-    def _room(self, strands: int, unfinished: int, waits: bool) -> int:
+    def _room(self, unfinished: int, waits: bool) -> int:
         closed = self._executor.closed_strands(waits)  # each of them is left out, and the long task it runs
-        strands -= closed
+        strands = self._executor.usable_strands(waits) - closed
         among = self._hand.waiting_types.__contains__ if waits else self._runs_on_main
-        return self._pace.want(strands, unfinished - closed, among) if strands else 0
+        return self._pace.want(strands, unfinished - closed, among) if strands > 0 else 0
 
     def _runs_on_main(self, kind: str) -> bool:
         return kind not in self._hand.waiting_types

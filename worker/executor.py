@@ -55,7 +55,6 @@ class Executor:
         self._pace = pace
         self._memo = memo
         self._log = log
-        self._slots = slots
         self.threads = threads if threads > 1 else 0  # of one, the main one will do
         self._children = Children(
             slots, self.threads, options, log, self._on_frames, self._on_lines, self._on_death
@@ -93,6 +92,10 @@ class Executor:
     def running(self) -> list[Running]:
         """What runs now."""
         return [running for _, strand in self._strands() if (running := strand.running())]
+
+    def usable_strands(self, waits: bool = False) -> int:
+        """How many main strands (or threads) can run tasks, now or in a moment."""
+        return self._children.usable(waits)
 
     def closed_strands(self, waits: bool = False) -> int:
         """How many main strands (or threads) run long tasks: nothing should be claimed to wait behind them."""
@@ -279,15 +282,16 @@ class Executor:
     # --- supply
 
     def _supply_all(self) -> None:
-        self._supply(self._slots, waits=False)
+        self._supply(waits=False)
         if self.threads:
-            self._supply(self._slots * self.threads, waits=True)
+            self._supply(waits=True)
 
-    def _supply(self, strands: int, waits: bool) -> None:
-        """Give what is queued to the strands; nothing waits in this worker behind long tasks."""
+    def _supply(self, waits: bool) -> None:
+        """Give what is queued to the strands; nothing waits in this worker behind long tasks, or for no strand."""
         hand = self._hand
         if not hand.queued(waits):
             return
+        strands = self._children.usable(waits)
         if self._draining or sum(map(self._is_slow, self._children.strands(waits))) == strands:
             self._release(hand.empty_queue(waits))
             return

@@ -43,6 +43,7 @@ class IdleExecutor:
     """Runs nothing; counts how often it is rung."""
 
     rung = 0
+    slots = 1
     closed_slots = 0
     closed_threads = 0
     threads = 0
@@ -52,6 +53,9 @@ class IdleExecutor:
 
     def supply(self) -> None:
         self.ring()
+
+    def usable_strands(self, waits: bool = False) -> int:
+        return self.slots * (self.threads if waits else 1)
 
     def closed_strands(self, waits: bool = False) -> int:
         return self.closed_threads if waits else self.closed_slots

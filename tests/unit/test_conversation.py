@@ -97,7 +97,7 @@ def test_a_busy_worker_with_nothing_to_say_says_nothing(talk: Talk) -> None:
 
 
 def test_slots_with_long_tasks_are_left_out_of_a_claim(talk: Talk) -> None:
-    talk.link.worker.slots = 2
+    talk.executor.slots = 2
     talk.pace.observe("noop", 1000, 0.1)
     talk.hand.add([grant()])
     talk.executor.closed_slots = 1
@@ -105,6 +105,16 @@ def test_slots_with_long_tasks_are_left_out_of_a_claim(talk: Talk) -> None:
     talk.work.run_once()
 
     assert talk.dispatcher.messages[0].want == 1000
+
+
+def test_nothing_is_claimed_while_no_child_can_work(talk: Talk) -> None:
+    talk.executor.slots = 0
+    talk.finish(1)
+
+    talk.work.run_once()
+    talk.work.run_once()
+
+    assert [(message.want, len(message.results)) for message in talk.dispatcher.messages] == [(0, 1)]
 
 
 @pytest.mark.parametrize("reason", ["paused", "draining", "told to wait"])
