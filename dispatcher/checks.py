@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dispatcher.views import tellable
 from shared import errors
 from shared.protocol import (
     BODY_BYTES_MAX,
@@ -77,7 +78,7 @@ def _deadline_at(submission: Submission, now: float, where: str) -> float | None
 
 
 def moment(text: str, field: str) -> float:
-    """ISO 8601 with a zone as Unix seconds; raises Invalid. Beyond what can be told: a very late one."""
+    """ISO 8601 with a zone as Unix seconds, within what can be told in UTC; raises Invalid."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -86,10 +87,7 @@ def moment(text: str, field: str) -> float:
         raise errors.Invalid(
             f"{field} is {text!r}; expected ISO 8601 with a zone, for example 2026-01-31T12:00:00Z", field=field
         )
-    try:
-        return moment.timestamp()
-    except (OverflowError, ValueError):
-        return 253402300799.0  # the last second of the year 9999
+    return tellable(moment.timestamp())
 
 
 def payload(raw: msgspec.Raw, field: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,12 +20,20 @@ from shared.protocol import (
     WorkerView,
 )
 
+EARLIEST: Final = -62135596800.0  # 0001-01-01T00:00:00Z: a datetime begins there
+LATEST: Final = 253402300799.0  # 9999-12-31T23:59:59Z: it ends there
+
+
+def tellable(seconds: float) -> float:
+    """The time, or the edge of the calendar beyond which it lies."""
+    return min(max(seconds, EARLIEST), LATEST)
+
 
 def iso(seconds: float | None) -> str | None:
     """A time as answers show it."""
     if seconds is None:
         return None
-    moment = datetime.fromtimestamp(seconds, UTC)
+    moment = datetime.fromtimestamp(tellable(seconds), UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
+from dispatcher import views
 from tests.support.api import Api, error
 
 FIELDS: dict[str, Any] = {
@@ -253,3 +255,24 @@ def test_a_type_that_nobody_announced_can_be_refused(api: Api) -> None:
 
     assert (problem["details"]["field"], problem["details"]["allowed"]) == ("type", ["prime"])
     assert api.json("POST", "/tasks", {"type": "prime"}, 201)["task_id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.000Z"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00.000Z"),
+    ],
+)
+def test_a_deadline_beyond_the_calendar_is_its_edge(api: Api, given: str, shown: str) -> None:
+    api.submit(deadline=given)
+
+    (listed,) = api.json("GET", "/tasks")["tasks"]
+    assert (listed["deadline"], api.json("GET", "/task/1")["deadline"]) == (shown, shown)
+
+
+def test_a_time_that_is_stored_beyond_the_calendar_is_shown_as_its_edge() -> None:
+    day = 86400.0
+
+    assert views.iso(views.LATEST + day) == views.iso(math.inf) == "9999-12-31T23:59:59.000Z"
+    assert views.iso(views.EARLIEST - day) == "0001-01-01T00:00:00.000Z"
