@@ -55,10 +55,11 @@ class _Parent:
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
-        self._children = [self._start() for _ in range(self._count)]
+        for _ in range(self._count):
+            self._start()
         began = time.monotonic()
         while not self._stopping.wait(0.1):
-            for index, child in enumerate(self._children):
+            for child in list(self._children):
                 if child.poll() is None:
                     continue
                 if child.returncode == 2 and time.monotonic() - began < 30:  # it said why it cannot start
@@ -67,13 +68,18 @@ class _Parent:
                 self._log("process_died", pid=child.pid, code=child.returncode)
                 self._stopping.wait(RESTART_SECONDS)
                 if not self._stopping.is_set():
-                    self._children[index] = self._start()
+                    self._children.remove(child)
+                    self._start()
         codes = [child.wait() for child in self._children]
         if 2 in codes:
             sys.exit(2)
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "dispatcher"], env=self._environment)
+    def _start(self) -> None:
+        """One more; a signal that came before it was among the children is passed on here."""
+        child = subprocess.Popen([sys.executable, "-m", "dispatcher"], env=self._environment)
+        self._children.append(child)
+        if self._stopping.is_set():
+            child.terminate()
 
     def _stop(self) -> None:
         self._stopping.set()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from analysis.cluster import Cluster, cluster
+from dispatcher import processes
+from shared.log import Log
+from shared.settings import Settings
 from tests.support.stores import Store
 from tests.system.support import submit
 
@@ -71,3 +77,37 @@ def test_all_stop_when_the_parent_is_killed(two: Cluster) -> None:
     two.dispatcher.kill()
 
     two.wait(lambda: not any(child.is_running() for child in children), "the children to stop")
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Puts back what answers a signal."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+LIVES, DIES = ["sleep", "10"], ["true"]
+
+
+@pytest.mark.parametrize(("commands", "during"), [([LIVES, LIVES], 1), ([LIVES, DIES, LIVES], 3)])
+def test_a_signal_while_a_process_is_started_stops_all(
+    signals: None, commands: list[list[str]], during: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen, started = subprocess.Popen, []
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        started.append(popen(commands[len(started)]))
+        if len(started) == during:
+            signal.raise_signal(signal.SIGTERM)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(processes, "RESTART_SECONDS", 0)
+
+    settings = Settings(dispatcher_processes=2, dispatcher_port=0, data_dir=str(tmp_path))
+    processes.run(settings, Log("dispatcher"))
+
+    alive = [process.returncode for process, command in zip(started, commands, strict=True) if command is LIVES]
+    assert alive == [-signal.SIGTERM] * 2
