@@ -17,7 +17,7 @@ from shared.protocol import KEY_CHARS_MAX
 
 
 class Repeatable(NamedTuple):
-    """A request's key and what stands for its body."""
+    """A request's key and what stands for its body, as it came: the dispatcher's profiles may change meanwhile."""
 
     key: str
     body_hash: str
@@ -40,17 +40,27 @@ def repeatable(key: str, body: bytes) -> Repeatable:
     return Repeatable(key, hashlib.sha256(body).hexdigest())
 
 
+def kept(tx: Transaction, request: Repeatable) -> Answer | None:
+    """What was answered when the request came before. Invalid: with another body."""
+    row = tx.answer_of_key(key=request.key)
+    if row is None:
+        return None
+    body_hash, status, body = row
+    if body_hash != request.body_hash:
+        raise errors.Invalid(
+            f"Idempotency-Key {request.key!r} came with another body before; take a new key for a new request",
+            field="Idempotency-Key",
+        )
+    return Answer(status, bytes(body), True)
+
+
 def once(tx: Transaction, request: Repeatable, run: Callable[[], Answer]) -> Answer:
     """Carry out `run` and keep its answer, or give the one that was kept. Invalid: another body."""
     key, body_hash = request
     if tx.reserve_key(key=key, body_hash=body_hash, answer=b"", now=tx.now) is None:
-        kept_hash, status, body = tx.answer_of_key(key=key)
-        if kept_hash != body_hash:
-            raise errors.Invalid(
-                f"Idempotency-Key {key!r} came with another body before; take a new key for a new request",
-                field="Idempotency-Key",
-            )
-        return Answer(status, bytes(body), True)
+        before = kept(tx, request)
+        assert before is not None, "whoever has reserved the key has committed"
+        return before
     answer = run()
     tx.keep_answer(key=key, status=answer.status, answer=answer.body)
     return answer

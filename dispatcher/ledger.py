@@ -100,6 +100,11 @@ class Ledger:
         final: Answer = self._write(lambda tx: idempotency.once(tx, repeatable, lambda: answer(store(tx))))
         return final
 
+    def answered(self, repeatable: Repeatable) -> Answer | None:
+        """What was answered when this request came before, whatever has changed since. Invalid: another body."""
+        with self.database.read() as tx:
+            return idempotency.kept(tx, repeatable)
+
     def _submitting(self, submissions: Sequence[Submission], batch: bool) -> Callable[[Transaction], Submitted]:
         times = checks.submissions(submissions, self.database.clock.wall(), batch)
         dependent = any(submission.depends_on for submission in submissions)

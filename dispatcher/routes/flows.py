@@ -24,12 +24,7 @@ def blueprint(ledger: Ledger) -> Blueprint:
     @routes.post("/flows")
     def submit() -> Response:
         wire.query(Nothing)
-        data = ledger.profiles.fill(wire.body())
-        flow, fields = wire.flow(data)
-        key = request.headers.get("Idempotency-Key")
-        if key is None:
-            return wire.sent(_answer(ledger.flows.submit(flow, fields)))
-        return wire.sent(ledger.flows.submit_once(idempotency.repeatable(key, data), flow, fields, _answer))
+        return wire.sent(_submit(ledger, wire.body(), request.headers.get("Idempotency-Key")))
 
     @routes.get("/flows")
     def list_flows() -> Response:
@@ -55,6 +50,18 @@ def blueprint(ledger: Ledger) -> Blueprint:
         return wire.answer(ledger.flows.show(flow_id))
 
     return routes
+
+
+def _submit(ledger: Ledger, data: bytes, key: str | None) -> Answer:
+    """Store a flow and answer; a request that came before with the same Idempotency-Key is answered as then."""
+    once = None if key is None else idempotency.repeatable(key, data)
+    answered = None if once is None else ledger.answered(once)
+    if answered is not None:
+        return answered
+    flow, fields = wire.flow(ledger.profiles.fill(data))
+    if once is None:
+        return _answer(ledger.flows.submit(flow, fields))
+    return ledger.flows.submit_once(once, flow, fields, _answer)
 
 
 def _answer(made: Made) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -34,8 +34,8 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     @routes.post("/submit-task")
     def submit_task() -> Response:
         wire.query(Nothing)
-        data = ledger.profiles.fill(wire.body())
-        return _submit_one(ledger, data, wire.decode(data, _submission))
+        data = wire.body()
+        return _submit_one(ledger, data, lambda: wire.decode(ledger.profiles.fill(data), _submission))
 
     @routes.post("/tasks")
     def submit_tasks() -> Response:
@@ -46,11 +46,7 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     def schedule_task() -> Response:
         wire.query(Nothing)
         data = wire.body()
-        later = wire.decode(data, _later)
-        submission = Submission(
-            later.type, later.payload, delay_seconds=later.delay_seconds, max_retries=later.retries
-        )
-        return _submit_one(ledger, data, submission)
+        return _submit_one(ledger, data, lambda: _delayed(wire.decode(data, _later)))
 
     @routes.post("/tasks/revive")
     def revive_many() -> Response:
@@ -115,24 +111,36 @@ def _add_looking(routes: Blueprint, records: Records) -> None:
 
 def submit(ledger: Ledger, data: bytes, key: str | None = None) -> Answer:
     """Store what the body of POST /tasks holds: one task, or a batch of them."""
-    data = ledger.profiles.fill(data)
-    if data.startswith(b'{"tasks"') or "tasks" in wire.decode(data, _fields):
-        return _submit(ledger, data, wire.decode(data, _batch).tasks, batch=True, key=key)
-    return _submit(ledger, data, [wire.decode(data, _submission)], batch=False, key=key)
+
+    def read() -> tuple[Sequence[Submission], bool]:
+        filled = ledger.profiles.fill(data)
+        if filled.startswith(b'{"tasks"') or "tasks" in wire.decode(filled, _fields):
+            return wire.decode(filled, _batch).tasks, True
+        return [wire.decode(filled, _submission)], False
+
+    return _submit(ledger, data, key, read)
 
 
-def _submit_one(ledger: Ledger, data: bytes, submission: Submission) -> Response:
+def _delayed(later: Later) -> Submission:
+    return Submission(later.type, later.payload, delay_seconds=later.delay_seconds, max_retries=later.retries)
+
+
+def _submit_one(ledger: Ledger, data: bytes, read: Callable[[], Submission]) -> Response:
     key = request.headers.get("Idempotency-Key")
-    return wire.sent(_submit(ledger, data, [submission], batch=False, key=key))
+    return wire.sent(_submit(ledger, data, key, lambda: ([read()], False)))
 
 
 def _submit(
-    ledger: Ledger, data: bytes, submissions: Sequence[Submission], *, batch: bool, key: str | None
+    ledger: Ledger, data: bytes, key: str | None, read: Callable[[], tuple[Sequence[Submission], bool]]
 ) -> Answer:
-    """Store them and answer; a request that came before with the same Idempotency-Key is answered as then."""
-    if key is None:
+    """Store what `read` makes of the body, and whether it is a batch; one that came before is answered as then."""
+    once = None if key is None else idempotency.repeatable(key, data)
+    answered = None if once is None else ledger.answered(once)
+    if answered is not None:
+        return answered
+    submissions, batch = read()
+    if once is None:
         return _answer(ledger.submit(submissions, batch=batch), batch)
-    once = idempotency.repeatable(key, data)
     return ledger.submit_once(once, submissions, batch, lambda submitted: _answer(submitted, batch))
 
 

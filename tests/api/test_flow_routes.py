@@ -171,7 +171,7 @@ def profiled(api: Api) -> Api:
     return api
 
 
-@pytest.mark.parametrize(
+WAYS = pytest.mark.parametrize(
     ("path", "around"),
     [
         ("/submit-task", lambda task: task),
@@ -180,6 +180,9 @@ def profiled(api: Api) -> Api:
         ("/flows", lambda task: {"tasks": [{**task, "key": "a"}]}),
     ],
 )
+
+
+@WAYS
 def test_a_profile_is_what_a_task_does_not_say_itself(profiled: Api, path: str, around: Any) -> None:
     profiled.json("POST", path, around({"type": "noop", "profile": "batch", "max_retries": 2}), 201)
 
@@ -191,6 +194,23 @@ def test_an_unknown_profile_is_refused_with_those_known(profiled: Api) -> None:
     refused = error(profiled.post("/tasks", {"type": "noop", "profile": "nightly"}), 422, "invalid")
 
     assert refused["details"] == {"field": "profile", "allowed": ["batch"]}
+
+
+@WAYS
+@pytest.mark.parametrize("options", [{"batch": {"priority": 1}}, {}], ids=["changed", "gone"])
+def test_a_request_that_comes_again_is_answered_as_then_whatever_became_of_its_profile(
+    profiled: Api, path: str, around: Any, options: dict[str, Any]
+) -> None:
+    def send() -> Any:
+        body = around({"type": "noop", "profile": "batch"})
+        return profiled.client.post(path, json=body, headers={"Idempotency-Key": "k"})
+
+    first = send()
+    profiled.dispatcher.ledger.profiles = Profiles(options)
+    again = send()
+
+    assert (again.status_code, again.data) == (first.status_code, first.data) == (201, first.data)
+    assert again.headers["Idempotent-Replay"] == "true"
 
 
 def test_a_flow_that_comes_again_with_its_key_is_answered_as_then(api: Api) -> None:
