@@ -71,7 +71,7 @@ class LivingWorker(NamedTuple):
     types: str | None
     queues: str | None
     slots: int
-    threads: int
+    running: int
 
     @property
     def served(self) -> Served:
@@ -219,7 +219,7 @@ def _in_line(tx: Transaction, task: Standing) -> Reason:
     facts: dict[str, Any] = {"ahead": ahead, "workers": len(able), "slots": slots, "alone": bool(task.alone)}
     if task.limit_key is not None and task.place:
         facts["ahead_with_its_limit_key"] = tx.ahead_for_key(limit_key=task.limit_key, **order)
-    seconds = _forecast(tx, task, ahead, slots)
+    seconds = _forecast(tx, task, ahead, able)
     if task.alone:
         message = f"it travels alone since its last loss, and {ahead} task(s) are ahead of it"
         return Reason("travels_alone", message, facts, seconds)
@@ -228,10 +228,11 @@ def _in_line(tx: Transaction, task: Standing) -> Reason:
     return Reason("in_line", f"{ahead} task(s) are ahead of it for {slots} slot(s)", facts, seconds)
 
 
-def _forecast(tx: Transaction, task: Standing, ahead: int, slots: int) -> float | None:
-    """Rounds of the slots that must pass before its turn, at the mean duration of its type."""
+def _forecast(tx: Transaction, task: Standing, ahead: int, able: Sequence[LivingWorker]) -> float | None:
+    """Rounds of the able workers' slots that must pass before its turn, at the mean duration of its type."""
     mean: float | None = tx.mean_seconds(type=task.type)
-    running = sum(limits.running_in_lanes(tx).values())
-    if running + ahead < slots:
+    slots = sum(worker.slots for worker in able)
+    before = ahead + sum(worker.running for worker in able)
+    if before < slots:
         return 0.0
-    return None if mean is None or not slots else math.ceil((running + ahead - slots + 1) / slots) * mean
+    return None if mean is None or not slots else math.ceil((before - slots + 1) / slots) * mean

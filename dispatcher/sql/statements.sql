@@ -1132,8 +1132,9 @@ SELECT task_id, status, queue, type, priority, attempt, run_at, deadline_at, sta
 SELECT worker_id, name, state FROM workers WHERE worker_key = :worker_key;
 
 -- name: living_workers
-SELECT worker_id, name, state, types, queues, slots, threads FROM workers
- WHERE state IN ('alive', 'paused', 'draining') ORDER BY worker_key;
+SELECT w.worker_id, w.name, w.state, w.types, w.queues, w.slots,
+       (SELECT COUNT(*) FROM tasks t WHERE t.status = 'in-progress' AND t.worker_key = w.worker_key)
+  FROM workers w WHERE w.state IN ('alive', 'paused', 'draining') ORDER BY w.worker_key;
 
 -- name: ahead_in_lane$
 -- How many tasks of a lane a claim would take before this one.

@@ -178,6 +178,22 @@ def test_a_forecast_counts_those_ahead_and_the_mean_duration(api: Api) -> None:
     assert explained["estimated_start_seconds"] == 8.0
 
 
+def test_a_forecast_counts_only_what_runs_on_workers_that_could_take_the_task(api: Api) -> None:
+    busy = {"worker_id": "w1", "name": "w1", "types": ["prime"], "slots": 9}
+    idle = {"worker_id": "w2", "name": "w2", "types": ["noop"], "slots": 1}
+    for _ in range(9):
+        api.submit("prime")
+    api.exchange(worker=busy, want=9)
+    api.submit()
+    (grant,) = api.exchange(worker=idle, want=1)["tasks"]
+    fence = {name: grant[name] for name in ("task_id", "attempt", "lease_id")}
+    api.exchange(worker=idle, results=[{**fence, "outcome": "completed", "elapsed_seconds": 600.0}])
+
+    explained = api.json("GET", f"/tasks/{api.submit()}/explain")
+
+    assert (explained["reason"], explained["estimated_start_seconds"]) == ("next", 0.0)
+
+
 def test_lists_are_filtered_by_queue_and_error_type(api: Api) -> None:
     fence = api.start("w1", queue="q", max_retries=0)
     failure = {"type": "KeyError", "message": "x"}
