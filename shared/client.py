@@ -8,6 +8,7 @@ safe to repeat; submitting is repeated only if nothing of it was stored.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,9 @@ ANSWER_SECONDS = 10.0  # a dispatcher that takes longer counts as away
 MANY_SECONDS = 600.0  # millions of tasks, revived or dropped by one request, take minutes
 _REQUEST_BYTES_AIM = 8 * 1024 * 1024  # half of what one request may have, so a batch always fits
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "baton"}
+_SHOWN_BYTES = 60  # of an answer that is not a dispatcher's: enough to know a page by
 _encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, Any])
 
 
 class DispatcherClient:
@@ -104,7 +107,7 @@ class DispatcherClient:
 
     def output(self, task_id: int) -> Iterator[Any]:
         """The chunks of a task's output, one decoded JSON value each."""
-        for line in self._call("GET", f"/tasks/{task_id}/output").splitlines():
+        for line in self._call("GET", f"/tasks/{task_id}/output", read=_lines):
             yield msgspec.json.decode(line)
 
     def cancel(self, task_id: int) -> dict[str, Any]:
@@ -254,8 +257,9 @@ class DispatcherClient:
 
     def exchange(self, message: Exchange) -> ExchangeAnswer:
         """Send a worker's message; safe to repeat, since every part of it is fenced."""
-        body = self._call("POST", "/exchange", _encode(message), wait_seconds=message.wait_seconds)
-        return self._answer.decode(body)
+        body, wait, read = _encode(message), message.wait_seconds, self._answer.decode
+        answer: ExchangeAnswer = self._call("POST", "/exchange", body, wait_seconds=wait, read=read)
+        return answer
 
     # --- how a call travels
 
@@ -273,9 +277,9 @@ class DispatcherClient:
         set_fields = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{path}?{urlencode(set_fields)}" if set_fields else path
         repeatable = repeatable or key is not None
-        answer = self._call(method, target, body, repeatable=repeatable, wait_seconds=wait_seconds, key=key)
-        decoded: dict[str, Any] = msgspec.json.decode(answer)
-        return decoded
+        fields: dict[str, Any]
+        fields = self._call(method, target, body, repeatable=repeatable, wait_seconds=wait_seconds, key=key)
+        return fields
 
     def _call(
         self,
@@ -286,12 +290,14 @@ class DispatcherClient:
         repeatable: bool = True,
         wait_seconds: float = 0.0,
         key: str | None = None,
-    ) -> bytes:
+        read: Callable[[bytes], Any] = _object.decode,
+    ) -> Any:
+        """What `read` makes of the answer's bytes."""
         give_up_at = time.monotonic() + self.patience_seconds
         tries = 0
         while True:
             try:
-                return self._once(method, path, body, wait_seconds, key)
+                return self._once(method, path, body, wait_seconds, key, read)
             except errors.Unavailable as error:
                 self.urls.append(self.urls.pop(0))  # another dispatcher, if there is one
                 tries += 1
@@ -303,7 +309,15 @@ class DispatcherClient:
                     self.when_away(error)
             time.sleep(pause)
 
-    def _once(self, method: str, path: str, body: bytes | None, wait_seconds: float, key: str | None) -> bytes:
+    def _once(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        wait_seconds: float,
+        key: str | None,
+        read: Callable[[bytes], Any],
+    ) -> Any:
         url = self.urls[0]
         line = self._lines.get(url) or self._lines.setdefault(url, Line(url))
         headers = _HEADERS if key is None else {**_HEADERS, "Idempotency-Key": key}
@@ -315,7 +329,20 @@ class DispatcherClient:
             raise errors.Unreachable(reason, sent=silence.sent) from None
         if status >= 400:
             raise errors.from_body(status, _decoded(content))
-        return content
+        if status < 300:
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                return read(content)
+        raise _not_batons(url, status, content)
+
+
+def _not_batons(url: str, status: int, content: bytes) -> errors.Unreachable:
+    """Somebody else answered: a proxy with a redirect or a page of its own."""
+    start = content[:_SHOWN_BYTES].decode(errors="replace")
+    return errors.Unreachable(
+        f"{url} answers {status} {start!r}, which is not what a dispatcher says; "
+        "check DISPATCHER_URL, and whether a proxy or a login page is in between",
+        sent=status < 300,  # a redirect has stored nothing
+    )
 
 
 def _stored_nothing(error: errors.Unavailable) -> bool:
@@ -342,6 +369,14 @@ def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
 def _part(name: str) -> str:
     """A name as a part of a path, whatever is in it."""
     return quote(name, safe="")
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """The lines of an output, to be decoded one by one; the first tells whether it is one."""
+    lines = content.splitlines()
+    if lines:
+        msgspec.json.decode(lines[0])
+    return lines
 
 
 def _decoded(content: bytes) -> Any:

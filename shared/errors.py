@@ -15,7 +15,7 @@
     │   ├── Busy                      too much waits already
     │   ├── DatabaseUnavailable       the database cannot be written now
     │   │   └── Unconfirmed           it may have been written all the same
-    │   └── Unreachable               (client only) nobody answers at the URL
+    │   └── Unreachable               (client only) no dispatcher answers at the URL
     └── Internal                 500  our mistake
 
 A class has a code, an HTTP status, and a docstring that is its default message. `body()` is the
@@ -138,7 +138,7 @@ class Unconfirmed(DatabaseUnavailable):
 
 
 class Unreachable(Unavailable):
-    """Nobody answers at the dispatcher's URL."""
+    """No dispatcher answers at the URL."""
 
     code = "unreachable"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from shared import errors
 from shared.client import DispatcherClient
-from shared.protocol import Submission
+from shared.protocol import Exchange, Submission, WorkerInfo
 
 
 class Answering:
@@ -29,13 +29,15 @@ class Answering:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 answering.asked += 1
-                self.rfile.read(int(self.headers["Content-Length"]))
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 status, body = answering.says()
-                encoded = msgspec.json.encode(body)
+                encoded = body if isinstance(body, bytes) else msgspec.json.encode(body)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(encoded)))
                 self.end_headers()
                 self.wfile.write(encoded)
+
+            do_GET = do_POST
 
             def log_message(self, *arguments: Any) -> None:
                 pass
@@ -47,6 +49,17 @@ class Answering:
         if self.error is None:
             return 201, {"task_id": 1, "status": "pending"}
         return self.error.http_status, self.error.body()
+
+
+class Proxy(Answering):
+    """Somebody else in a dispatcher's place."""
+
+    def __init__(self, status: int, page: bytes) -> None:
+        super().__init__()
+        self.answer = status, page
+
+    def says(self) -> tuple[int, Any]:
+        return self.answer
 
 
 @contextlib.contextmanager
@@ -117,6 +130,50 @@ def test_a_dispatcher_that_is_preferred_is_asked_first() -> None:
 
     assert client.urls[0] == "http://127.0.0.1:3"
     assert sorted(client.urls) == [f"http://127.0.0.1:{port}" for port in (1, 2, 3)]
+
+
+PAGE = b"<html>Please log in</html>"
+PROXIES = pytest.mark.parametrize(
+    ("status", "page"), [(200, PAGE), (200, b'"\xff"'), (200, b"[]"), (200, b""), (301, b"")]
+)
+CALLS: dict[str, Callable[[DispatcherClient], Any]] = {
+    "stats": lambda made: made.stats(),
+    "output": lambda made: list(made.output(1)),
+    "exchange": lambda made: made.exchange(Exchange(WorkerInfo("w1"))),
+}
+
+
+@PROXIES
+@pytest.mark.parametrize("call", ["stats", "exchange"])
+def test_an_answer_that_is_not_a_dispatchers_is_none(status: int, page: bytes, call: str) -> None:
+    proxy = Proxy(status, page)
+    with answering(proxy), pytest.raises(errors.Unreachable) as caught:
+        CALLS[call](client(proxy.url))
+
+    assert proxy.url in caught.value.message
+    assert f"answers {status}" in caught.value.message
+    assert "check DISPATCHER_URL" in caught.value.message
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_proxy_that_answers_itself_is_passed_over(call: str) -> None:
+    proxy, good = Proxy(200, PAGE), Proxy(200, b"{}")
+    with answering(proxy, good):
+        made = client(proxy.url, good.url)
+        for _ in range(3):
+            CALLS[call](made)
+
+    assert (proxy.asked, good.asked) == (1, 3)
+
+
+def test_a_submission_goes_elsewhere_after_a_redirect_but_not_after_a_page_that_may_hide_an_answer() -> None:
+    redirect, page, good = Proxy(301, b""), Proxy(200, PAGE), Answering()
+    with answering(redirect, page, good):
+        client(redirect.url, good.url).submit(Submission("noop"))
+        with pytest.raises(errors.Unreachable):
+            client(page.url, good.url).submit(Submission("noop"))
+
+    assert (redirect.asked, page.asked, good.asked) == (1, 1, 1)
 
 
 def test_many_clients_spread_over_the_dispatchers() -> None:
