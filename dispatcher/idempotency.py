@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dispatcher.transaction import Transaction
 from shared import errors
-from shared.protocol import KEY_CHARS_MAX
+from shared.idempotency import check_key
 
 
 class Repeatable(NamedTuple):
@@ -33,10 +33,7 @@ class Answer(NamedTuple):
 
 def repeatable(key: str, body: bytes) -> Repeatable:
     """The request as it is remembered; raises Invalid for a key that cannot be."""
-    if not 0 < len(key) <= KEY_CHARS_MAX or not key.isprintable():
-        raise errors.Invalid(
-            f"Idempotency-Key must have 1 to {KEY_CHARS_MAX} printable characters", field="Idempotency-Key"
-        )
+    check_key(key)
     return Repeatable(key, hashlib.sha256(body).hexdigest())
 
 

@@ -12,6 +12,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -19,12 +20,14 @@ import msgspec
 
 from shared import errors
 from shared.backoff import RECONNECT
+from shared.idempotency import check_key
 from shared.line import Line, Silence
 from shared.protocol import BATCH_MAX, Batch, Exchange, ExchangeAnswer, Submission
 
 ANSWER_SECONDS = 10.0  # a dispatcher that takes longer counts as away
 MANY_SECONDS = 600.0  # millions of tasks, revived or dropped by one request, take minutes
 _REQUEST_BYTES_AIM = 8 * 1024 * 1024  # half of what one request may have, so a batch always fits
+_NUMBER_CHARS = len("/999999")  # behind a key, where it takes several requests: a million of them
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "baton"}
 _SHOWN_BYTES = 60  # of an answer that is not a dispatcher's: enough to know a page by
 _encode = msgspec.json.Encoder().encode
@@ -74,11 +77,16 @@ class DispatcherClient:
         """Submit tasks in as few requests as the limits allow; `{"task_ids": [...]}` in order.
 
         Each request is all or nothing; an error after the first leaves the earlier ones stored. With an
-        `idempotency_key` the whole may be repeated: the n-th request goes out as `key/n`.
+        `idempotency_key` the whole may be repeated: the n-th request goes out as `key/n`. Invalid before the
+        first one if the key leaves no room for that.
         """
         ids: list[int] = []
         warnings: dict[str, None] = {}
-        for number, chunk in enumerate(_chunks(submissions)):
+        chunks = _chunks(submissions)
+        first = list(islice(chunks, 2))
+        if idempotency_key is not None and len(first) > 1:
+            check_key(idempotency_key, room=_NUMBER_CHARS)
+        for number, chunk in enumerate(chain(first, chunks)):
             key = f"{idempotency_key}/{number}" if idempotency_key and number else idempotency_key
             answer = self._json("POST", "/tasks", _encode(Batch(chunk)), repeatable=False, key=key)
             ids += answer["task_ids"]
@@ -276,7 +284,9 @@ class DispatcherClient:
     ) -> dict[str, Any]:
         set_fields = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{path}?{urlencode(set_fields)}" if set_fields else path
-        repeatable = repeatable or key is not None
+        if key is not None:
+            check_key(key)
+            repeatable = True
         fields: dict[str, Any]
         fields = self._call(method, target, body, repeatable=repeatable, wait_seconds=wait_seconds, key=key)
         return fields

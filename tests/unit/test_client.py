@@ -15,7 +15,7 @@ import pytest
 
 from shared import errors
 from shared.client import DispatcherClient
-from shared.protocol import Exchange, Submission, WorkerInfo
+from shared.protocol import BATCH_MAX, Exchange, Submission, WorkerInfo
 
 
 class Answering:
@@ -174,6 +174,35 @@ def test_a_submission_goes_elsewhere_after_a_redirect_but_not_after_a_page_that_
             client(page.url, good.url).submit(Submission("noop"))
 
     assert (redirect.asked, page.asked, good.asked) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, "a\r\nX-Other: 1", "Schlüssel"])
+def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(key: str) -> None:
+    good = Answering()
+    with answering(good):
+        made = client(good.url)
+        sent = (lambda: made.submit(Submission("noop"), key), lambda: made.submit_flow({"tasks": []}, key))
+        for send in sent:
+            with pytest.raises(errors.Invalid) as caught:
+                send()
+            assert caught.value.details == {"field": "Idempotency-Key"}
+
+    assert good.asked == 0
+
+
+def test_a_key_without_room_for_the_number_of_a_request_is_refused_where_there_are_several() -> None:
+    many = [Submission("noop")] * (BATCH_MAX + 1)
+    good = Proxy(201, b'{"task_ids":[1]}')
+    with answering(good):
+        made = client(good.url)
+        with pytest.raises(errors.Invalid, match="1 to 193"):
+            made.submit_many(many, "k" * 200)
+        assert good.asked == 0
+
+        made.submit_many(many, "k" * 193)
+        made.submit_many(many[:BATCH_MAX], "k" * 200)
+
+    assert good.asked == 3
 
 
 def test_many_clients_spread_over_the_dispatchers() -> None:
