@@ -57,6 +57,7 @@ class Ledger:
         self.schedules = Schedules(database, self.registry, self._write, self._lead)
         self.profiles = profiles or Profiles()
         self._pruned_to = storage.Ended()
+        self._flows_pruned_to = 0
 
     def _write(self, run: Run, write: Callable[[Run], Any] | None = None) -> Any:
         """As Database.write; what has become free under a limit goes to who waits for it."""
@@ -309,6 +310,7 @@ class Ledger:
         some thousand tasks a second in all, and the other duties of the monitor are not kept waiting.
         """
         before = self._old_before()
+        self._prune_flows(before)
         with self.database.read() as tx:
             if not tx.something_old(before=before, keys_before=self.database.clock.wall() - KEY_SECONDS):
                 return 0
@@ -320,6 +322,16 @@ class Ledger:
             if not bite or self._pruned_to == storage.Ended():
                 break  # where all is kept, the next look comes with the next pass
         return pruned
+
+    def _prune_flows(self, before: float) -> None:
+        """A flow goes with its last task; of the next flows remove those that are old and never had one."""
+        with self.database.read() as tx:
+            flows = tx.flows_from(after=self._flows_pruned_to, before=before, n=BITE).fetchall()
+        taskless = [flow_id for flow_id, may_go in flows if may_go]
+        if taskless:
+            self._lead(lambda tx: storage.drop_flows(tx, taskless))
+        # From the start again where they are no longer old: those that follow are younger still.
+        self._flows_pruned_to = 0 if len(flows) < BITE or flows[-1][1] is None else flows[-1][0]
 
     def _old_before(self) -> float:
         return self.database.clock.wall() - self.settings.retention_days * 86400

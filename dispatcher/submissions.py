@@ -213,12 +213,12 @@ def drop(tx: Transaction, tasks: Sequence[tuple[int, str, str, int | None, int |
     if relatives:
         tx.drop_edges(task_id=relatives)
         tx.drop_node(task_id=relatives)
-        _drop_flows(tx, sorted({flow_id for _, _, _, flow_id, _ in tasks if flow_id is not None}))
+        drop_flows(tx, sorted({flow_id for _, _, _, flow_id, _ in tasks if flow_id is not None}))
 
 
-def _drop_flows(tx: Transaction, touched: Sequence[int]) -> None:
-    """Forget those flows that have lost their last task."""
-    emptied = [flow_id for flow_id in touched if not tx.flow_has_tasks(flow_id=flow_id)]
+def drop_flows(tx: Transaction, flow_ids: Sequence[int]) -> None:
+    """Forget those of these flows that have no task, or none any more."""
+    emptied = [flow_id for flow_id in flow_ids if not tx.flow_has_tasks(flow_id=flow_id)]
     if emptied:
         for what in ("fan_outs", "flow_edges", "flow_nodes", "flow_counts", "flow"):
             getattr(tx, f"drop_{what}")(flow_id=emptied)

@@ -911,6 +911,13 @@ DELETE FROM edges WHERE child_id = :task_id;
 -- name: flow_has_tasks$
 SELECT EXISTS (SELECT 1 FROM nodes WHERE flow_id = :flow_id AND kind = 'task');
 
+-- name: flows_from
+-- The next :n flows, and which of them began before :before and have no tasks: one of empty fan-outs never had any.
+SELECT f.flow_id, CASE WHEN f.created_at < :before
+       THEN (SELECT 1 FROM nodes n WHERE n.flow_id = f.flow_id AND n.kind = 'task' LIMIT 1) IS NULL END
+  FROM (SELECT flow_id, created_at FROM flows WHERE flow_id > :after ORDER BY flow_id LIMIT :n) f
+ ORDER BY f.flow_id;
+
 -- name: drop_fan_outs*!
 DELETE FROM fan_outs WHERE fork_id IN (SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork');
 

@@ -8,6 +8,7 @@ import pytest
 
 from dispatcher import ledger
 from dispatcher import submissions as storage
+from shared.flows import FlowFilter
 from tests.support.builder import Builder
 from tests.support.flows import Flow, told
 
@@ -67,3 +68,26 @@ def test_what_is_kept_is_looked_at_a_bite_a_pass(tasks: Builder, monkeypatch: py
 
     assert [tasks.dispatcher.ledger.prune() for _ in range(4)] == [0] * 4
     assert looks == 4
+
+
+def test_a_flow_of_empty_fan_outs_goes_when_it_is_old(tasks: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "BITE", 2)
+    empty = {"key": "parts", "map": {"over": []}}
+    held = [Flow(tasks, {"key": "a"}).id for _ in range(2)]
+    old = [Flow(tasks, empty, {**empty, "key": "more", "depends_on": ["parts"]}).id for _ in range(3)]
+    tasks.advance(29.5 * 86400)
+    young = Flow(tasks, empty).id
+
+    left = [_left_by_retention(tasks)]
+    tasks.advance(86400)
+    left.append(_left_by_retention(tasks))
+
+    assert left == [{*held, *old, young}, {*held, young}]
+    assert tasks.dispatcher.store.rows("SELECT COUNT(*) FROM edges") == [(0,)]
+
+
+def _left_by_retention(tasks: Builder) -> set[int]:
+    """The flows that are left when it has come to each of them."""
+    for _ in range(5):
+        tasks.dispatcher.ledger.prune()
+    return {flow.flow_id for flow in tasks.dispatcher.ledger.flows.page(FlowFilter())["flows"]}

@@ -23,7 +23,7 @@ OF_A_FLOW = (
     " hold_flow flow_tasks recount_nodes block_in_flow ready_nodes live_parents parts_ended"
     " ended_forks reopen_fork dead_above lift_deadlines"
 )
-OF_WHAT_IS_OLD = "prunable droppable drop_fan_outs drop_flow_edges"
+OF_WHAT_IS_OLD = "prunable droppable flows_from drop_fan_outs drop_flow_edges"
 NAMES = f"{OF_A_GRANT} {OF_A_CLAIM} {OF_A_FLOW} {OF_WHAT_IS_OLD}".split()
 
 # What the planner may have been told: nothing yet; that there are a few rows; or, since it was looked while all
