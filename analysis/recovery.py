@@ -26,6 +26,7 @@ from analysis.workload import Workload
 KINDS: Final = ("paced", "prime", "hash_chain", "sleep")
 SPREAD: Final = 0.4  # tasks of 0.6 to 1.4 times the size, so that not all checkpoints fall together
 _SHIFT_SECONDS: Final = 1.0  # the checkpoint interval
+_GRACE_SECONDS: Final = 1.0  # this dispatcher was not restarted: nobody needs time to find it again
 _GOLDEN: Final = 0.618034  # its multiples fill an interval evenly, however many there are
 _BOUND: Final = ("reclaimed", "released", "crashed")  # how an attempt ends that its worker's end cut short
 
@@ -133,7 +134,8 @@ def _run(plan: Plan, dead: int, repeat: int, number: int, folder: Path, tell: Ca
     names = [f"worker-{i}" for i in range(1, plan.workers + 1)]
     spares = [f"spare-{i}" for i in range(1, dead + 1)] if plan.replaced.get(dead) else []
     with contextlib.ExitStack() as stack:
-        baton = stack.enter_context(cluster(folder, TASK_MODULES="analysis.paced_task"))
+        settings = {"TASK_MODULES": "analysis.paced_task", "START_GRACE_SECONDS": str(_GRACE_SECONDS)}
+        baton = stack.enter_context(cluster(folder, **settings))
         stack.callback(crew.dismiss, baton)
         through: dict[str, Line] = {}
         if plan.kill == "cut":  # everybody goes through the proxy, undisturbed runs too

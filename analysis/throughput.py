@@ -19,6 +19,7 @@ from analysis.cluster import cluster
 from analysis.workload import Workload
 
 KINDS: Final = ("prime", "sleep", "hash_chain")
+_SHORT_SECONDS: Final = 0.5  # of a whole batch
 _SCATTER: Final = 0.15  # above this, single points decide what the law looks like
 
 
@@ -127,14 +128,17 @@ def reading(data: Throughput) -> list[str]:
     fewest = data.counts[0]
     plan = data.plan
     seconds = [median(data.values(n, lambda run: run.seconds)) for n in (fewest, most)]
-    said = [
-        f"{plan.tasks} tasks of type {plan.type} took {seconds[0]:.2f} s with {fewest} worker(s) and "
-        f"{seconds[1]:.2f} s with {most}: {data.speedup(most) / data.speedup(fewest):.2f} times as fast "
-        f"(medians of {plan.repeats} repeat(s)).",
-        _against_machine(data, most),
-        _law_in_words(data),
-        _cost(data),
-    ]
+    said = [f"{plan.tasks} tasks of type {plan.type} took {seconds[0]:.2f} s with {fewest} worker(s)"]
+    if most > fewest:
+        times = data.speedup(most) / data.speedup(fewest)
+        said[0] += f" and {seconds[1]:.2f} s with {most}: {times:.2f} times as fast"
+        said += [_against_machine(data, most), _law_in_words(data)]
+    said[0] += f" (medians of {plan.repeats} repeat(s))."
+    said.append(_cost(data))
+    if most == fewest:
+        said.append("How that grows with workers, several numbers of them tell: --workers 1,2,4.")
+    if max(seconds) < _SHORT_SECONDS:
+        said.append("So short a batch measures how tasks start rather than their work: raise --tasks or --size.")
     others = mean(run.usage.others_cores for run in data.runs)
     if others > 0.1:
         said.append(

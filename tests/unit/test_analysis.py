@@ -162,6 +162,17 @@ def test_the_reading_of_throughput_holds_the_machine_against_the_figures() -> No
     assert "All 144 answers were checked and are right." in said
 
 
+def test_one_number_of_workers_is_compared_with_nothing() -> None:
+    data = _throughput(plan=ThroughputPlan(workers=[1], tasks=24, size=1e6, type="prime", repeats=2))
+    data.runs = [msgspec.structs.replace(run, seconds=0.01) for run in data.runs if run.workers == 1]
+
+    said = " ".join(reading(data))
+
+    assert "times as fast" not in said and "law" not in said
+    assert "--workers 1,2,4" in said
+    assert "So short a batch" in said
+
+
 def test_a_wrong_answer_is_said_aloud() -> None:
     data = _throughput()
     data.runs[0].wrong.append("task 3 answered 7 to {}")
