@@ -16,12 +16,13 @@ from dispatcher import limits
 from dispatcher.database import Database
 from dispatcher.lanes import Served, lane
 from dispatcher.limits import Limit
-from dispatcher.transaction import Transaction
+from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import iso
 from shared import errors
 from shared.lifecycle import ENDED, TaskStatus
 from shared.operating import Explanation
 from shared.protocol import DEFAULT_QUEUE, INTEGER_MAX, WorkerInfo
+from shared.wording import error_in_words
 
 PARENTS_NAMED = 5  # of those that a blocked task waits for
 
@@ -100,7 +101,7 @@ class Explainer:
 
 def _reason(tx: Transaction, task: Standing) -> Reason:
     if task.status in ENDED:
-        return _ended(task)
+        return _ended(tx, task)
     if task.status == TaskStatus.IN_PROGRESS:
         return _running(tx, task)
     if task.status == TaskStatus.BLOCKED:
@@ -124,9 +125,11 @@ def _blocked(tx: Transaction, task: Standing) -> Reason:
     return Reason("blocked", message, {"waits_for": live[:PARENTS_NAMED], "waiting_for": len(live)})
 
 
-def _ended(task: Standing) -> Reason:
+def _ended(tx: Transaction, task: Standing) -> Reason:
     ends = {"completed": "it has completed", "failed": "it has failed", "cancelled": "it was cancelled"}
     how = f"{ends[task.status]}, after {task.attempt} attempt(s), at {iso(task.finished_at)}"
+    for *_, error in tx.ends(node_ids=encoded([task.task_id])):
+        how += "" if error is None else f": {error_in_words(msgspec.json.decode(error))}"
     counters = {"attempts": task.attempt, "failures": task.failures, "crashes": task.crashes}
     return Reason(task.status, how, {"finished_at": iso(task.finished_at), **counters})
 
@@ -196,7 +199,10 @@ def _limited(tx: Transaction, task: Standing) -> Reason | None:
 def _full(tx: Transaction, limit: Limit, running: int) -> Reason:
     facts: dict[str, Any] = {limit.kind: limit.name, "running": running, "max_running": limit.max_running}
     if limit.max_running is not None and running >= limit.max_running:
-        message = f"the limit of {limit.kind} {limit.name!r} is reached: {running} of {limit.max_running} run"
+        whose = f"the limit of {limit.kind} {limit.name!r}"
+        message = f"{whose} is reached: {running} of {limit.max_running} run"
+        if limit.max_running == 0:
+            message = f"{whose} is 0: none may run until it is raised"
         return Reason("limit", message, facts)
     facts |= {"max_starts": limit.max_starts, "per_seconds": limit.per_seconds}
     since = tx.lease_now - (limit.per_seconds or 0.0)

@@ -18,6 +18,7 @@ from rich.text import Text
 from shared import errors, exits
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
+from shared.wording import error_in_words as error_in_words
 
 BARS_MAX = 12  # running tasks shown at once: what fits a small terminal
 ROWS_MAX = 20  # results shown; --json has all
@@ -138,13 +139,6 @@ def outcome(task: dict[str, Any]) -> str:
     known = {**task["payload"], "elapsed_seconds": task["result"].get("elapsed_seconds")}
     news = {name: value for name, value in task["result"].items() if known.get(name, ...) != value}
     return ", ".join(f"{name} {value}" for name, value in news.items())
-
-
-def error_in_words(error: Any) -> str:
-    """Its message; a worker in another language may have sent anything."""
-    if isinstance(error, dict) and "message" in error:
-        return str(error["message"])
-    return encoded(error) if error else ""
 
 
 def ids_in_words(ids: Sequence[int]) -> str:

@@ -1,11 +1,12 @@
-"""What msgspec says of a wrong value, in words for people: a regular expression tells them little."""
+"""What programs say, in words for people: what msgspec says of a wrong value, what a task's error says."""
 
 from __future__ import annotations
 
 import ast
 import re
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from msgspec import Meta
 
 _PATTERN: Final = re.compile(r"[Ee]xpected `str` matching regex '(.*)'$")
@@ -25,3 +26,10 @@ def in_words(complaint: str) -> str:
         return complaint[:1].lower() + complaint[1:]
     pattern = ast.literal_eval(f"'{found[1]}'")  # it was told as a Python literal
     return f"expected {_WORDS[pattern]}"
+
+
+def error_in_words(error: Any) -> str:
+    """Its message; a worker in another language may have sent anything."""
+    if isinstance(error, dict) and "message" in error:
+        return str(error["message"])
+    return msgspec.json.encode(error).decode() if error else ""

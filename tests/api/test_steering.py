@@ -166,6 +166,23 @@ def test_an_explanation_says_which_worker_is_missing(api: Api) -> None:
     ]
 
 
+def test_an_explanation_says_why_a_task_has_ended(api: Api) -> None:
+    fence = api.start("w1", max_retries=0)
+    api.submit(depends_on=[1])
+    api.exchange(
+        "w1", results=[{**fence, "outcome": "failed", "error": {"type": "KeyError", "message": "no row 7"}}]
+    )
+    api.submit("prime", queue="closed")
+    api.call("PUT", "/limits", {"queue": "closed", "max_running": 0})
+    api.exchange("w1")
+
+    told = [api.json("GET", f"/tasks/{task_id}/explain")["message"] for task_id in (1, 2, 3)]
+
+    assert told[0].endswith(": no row 7")
+    assert told[1].endswith(": task 1, which this one depends on, failed")
+    assert told[2] == "the limit of queue 'closed' is 0: none may run until it is raised"
+
+
 def test_a_forecast_counts_those_ahead_and_the_mean_duration(api: Api) -> None:
     fence = api.start("w1")
     api.exchange("w1", results=[{**fence, "outcome": "completed", "elapsed_seconds": 4.0}])
