@@ -76,7 +76,9 @@ class _Parent:
 
     def _start(self) -> None:
         """One more; a signal that came before it was among the children is passed on here."""
-        child = subprocess.Popen([sys.executable, "-m", "dispatcher"], env=self._environment)
+        command = [sys.executable, "-m", "dispatcher"]
+        # Ctrl-C is for us, who pass it on: to a child it would be the second signal, which stops it at once.
+        child = subprocess.Popen(command, env=self._environment, start_new_session=True)
         self._children.append(child)
         if self._stopping.is_set():
             child.terminate()

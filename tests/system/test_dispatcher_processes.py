@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -67,6 +68,17 @@ def test_a_signal_to_the_parent_stops_all(two: Cluster) -> None:
 
     assert two.dispatcher.wait(10) == 0
     assert [child.pid for child in children if child.is_running()] == []
+
+
+@ON_POSTGRESQL
+def test_ctrl_c_stops_each_of_them_politely(two: Cluster) -> None:
+    assert two.dispatcher is not None
+    two.wait(lambda: two.log("dispatcher").count('"dispatcher_started"') == 2, "both to serve")
+
+    os.killpg(two.dispatcher.pid, signal.SIGINT)  # a terminal signals the whole group
+
+    assert two.dispatcher.wait(10) == 0
+    assert two.log("dispatcher").count('"dispatcher_stopping"') == 2
 
 
 @ON_POSTGRESQL
