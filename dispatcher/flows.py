@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,7 +27,7 @@ from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
 from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import iso
 from shared import errors
-from shared.flows import FlowFilter, FlowStatus, FlowSubmission, FlowTaskView, FlowView
+from shared.flows import FlowFilter, FlowStatus, FlowSubmission, FlowTask, FlowTaskView, FlowView
 from shared.lifecycle import TaskStatus
 from shared.protocol import INTEGER_MAX
 
@@ -171,21 +172,27 @@ class _Storing:
 
     def _store_tasks(self) -> list[list[int]]:
         """Returns the ids of the tasks of each node: one, or as many as a fan-out has parts."""
-        tasks, times, places, sizes = [], [], [], []
+        tasks: list[FlowTask] = []
+        times: list[Times] = []
+        places: list[Place] = []
+        sizes: list[int] = []
         for node, when in zip(self.nodes, self.times, strict=True):
-            made, waiting = [node.task], len(node.parents)
-            if node.task.map is not None:
-                made = [graph.single(node.task, payload) for payload in node.payloads or ()]
+            task, waiting = node.task, len(node.parents)
+            relatives = HAS_CHILDREN if node.key in self.with_children or task.map is not None else 0
+            relatives |= HAS_PARENTS if waiting else 0
+            if task.map is None:
+                tasks.append(task)
+                sizes.append(1)
+            else:
+                tasks += [graph.single(task, payload) for payload in node.payloads or ()]
+                sizes.append(len(node.payloads or ()))
                 waiting = min(waiting, 1)  # a part waits for its fork alone
-            relatives = HAS_CHILDREN * (node.key in self.with_children or node.task.map is not None)
-            relatives |= HAS_PARENTS * bool(node.parents)
-            place = Place(self.flow_id, relatives or None, waiting)
-            tasks += made
-            times += [when] * len(made)
-            places += [place] * len(made)
-            sizes.append(len(made))
-        ids = iter(storage.insert(self.tx, tasks, times, places)[0])
-        return [[next(ids) for _ in range(size)] for size in sizes]
+            alike = sizes[-1]
+            times += [when] * alike
+            places += [Place(self.flow_id, relatives or None, waiting)] * alike
+        ids, _ = storage.insert(self.tx, tasks, times, places)
+        ends = list(accumulate(sizes))
+        return [ids[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
     def _name_forks_and_joins(self) -> tuple[dict[str, int], dict[str, int]]:
         """Ids for the nodes that are no tasks: below zero, and never given before either."""

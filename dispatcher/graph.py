@@ -7,7 +7,7 @@ submission or, over another task's result, when that has ended. Read flows.py ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -32,18 +32,14 @@ _object = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """A task of the flow, or a fan-out: then `payloads` are those of its parts (None: not known yet)."""
 
     task: FlowTask
+    key: str  # its name within the flow
     parents: list[str]  # keys, each once
-    payloads: list[Raw] | None = field(default=None)
-
-    @property
-    def key(self) -> str:
-        """Its name within the flow."""
-        return self.task.key
+    payloads: list[Raw] | None = None
 
     @property
     def source(self) -> ResultOf | None:
@@ -57,36 +53,54 @@ def plan(flow: FlowSubmission, fields: Mapping[str, str] = _NO_FIELDS) -> list[N
 
     `fields`: where the parents of a key were written, if not in its `depends_on`.
     """
-    keys = _keys(flow.tasks)
+    places = _places(flow.tasks)
     nodes: list[Node] = []
-    total = 0
+    total = edges = 0
+    is_in_order = True  # of parents and children, as most are written: then there is no cycle
     for index, task in enumerate(flow.tasks):
-        where = f"tasks[{index}]"
-        node = Node(task, list(dict.fromkeys(task.depends_on)))
+        parents = task.depends_on
+        node = Node(task, task.key, parents if len(parents) < 2 else list(dict.fromkeys(parents)))
         if task.map is not None:
-            _fan_out(node, task.map, keys, where)
-        _check_parents(node, keys, fields.get(task.key, f"{where}.depends_on"))
+            _fan_out(node, task.map, flow.tasks, places, f"tasks[{index}]")
+        for parent in node.parents:
+            place = places.get(parent)
+            if place is None:
+                where = fields.get(task.key, f"tasks[{index}].depends_on")
+                raise errors.Invalid(f"{where}: the flow has no task {parent!r}", field=where)
+            is_in_order = is_in_order and place < index
         total += 1 if node.payloads is None else len(node.payloads)
+        edges += len(node.parents)
         nodes.append(node)
     if total > FLOW_TASKS_MAX:
         raise errors.TooLarge(f"the flow has {total} tasks; the limit is {FLOW_TASKS_MAX}", field="tasks")
-    if sum(len(node.parents) for node in nodes) > EDGES_MAX:
+    if edges > EDGES_MAX:
         raise errors.TooLarge(f"the flow has more than {EDGES_MAX} dependencies", field="tasks")
-    _check_cycles(nodes)
+    if not is_in_order:
+        _check_cycles(nodes)
     return nodes
 
 
-def _keys(tasks: Sequence[FlowTask]) -> dict[str, FlowTask]:
-    keys: dict[str, FlowTask] = {}
-    for index, task in enumerate(tasks):
-        if task.key in keys:
-            where = f"tasks[{index}].key"
-            raise errors.Invalid(f"{where}: the key {task.key!r} is taken by an earlier task", field=where)
-        keys[task.key] = task
-    return keys
+def _places(tasks: Sequence[FlowTask]) -> dict[str, int]:
+    """At which place each key is."""
+    places = {task.key: place for place, task in enumerate(tasks)}
+    if len(places) < len(tasks):
+        place, key = _taken(tasks)
+        where = f"tasks[{place}].key"
+        raise errors.Invalid(f"{where}: the key {key!r} is taken by an earlier task", field=where)
+    return places
 
 
-def _fan_out(node: Node, fan: FanOut, keys: Mapping[str, FlowTask], where: str) -> None:
+def _taken(tasks: Sequence[FlowTask]) -> tuple[int, str]:
+    """Where the first key is that comes again."""
+    seen: set[str] = set()
+    for place, task in enumerate(tasks):
+        if task.key in seen:
+            return place, task.key
+        seen.add(task.key)
+    raise ValueError("every key comes once")
+
+
+def _fan_out(node: Node, fan: FanOut, tasks: Sequence[FlowTask], places: Mapping[str, int], where: str) -> None:
     if node.task.unique_key is not None:
         field = f"{where}.unique_key"
         raise errors.Invalid(f"{field}: the parts of a fan-out would share it", field=field)
@@ -94,18 +108,13 @@ def _fan_out(node: Node, fan: FanOut, keys: Mapping[str, FlowTask], where: str) 
         node.payloads = parts(node.task.payload, fan.item_name, fan.over, where)
         return
     where = f"{where}.map.over.result_of"
-    source = keys.get(fan.over.result_of)
-    if source is None:
+    place = places.get(fan.over.result_of)
+    if place is None:
         raise errors.Invalid(f"{where}: the flow has no task {fan.over.result_of!r}", field=where)
+    source = tasks[place]
     if source.map is not None:
         raise errors.Invalid(f"{where}: {source.key!r} is a fan-out itself; name a single task", field=where)
     node.parents = list(dict.fromkeys([*node.parents, source.key]))
-
-
-def _check_parents(node: Node, keys: Mapping[str, FlowTask], where: str) -> None:
-    for parent in node.parents:
-        if parent not in keys:
-            raise errors.Invalid(f"{where}: the flow has no task {parent!r}", field=where)
 
 
 def _check_cycles(nodes: Sequence[Node]) -> None:
