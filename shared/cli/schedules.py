@@ -45,8 +45,7 @@ def add_schedule(baton: Session, name: str | None, file: str | None, **given: An
     answer = baton.client.add_schedule(schedule)
     if "warning" in answer and not baton.as_json:
         click.echo(f"warning: {answer['warning']}", err=True)
-    first = answer["next_runs"][0] if answer["next_runs"] else None
-    baton.answer(answer, f"added: schedule {answer['name']}, first run {screen.ago(first) or 'never'}")
+    baton.answer(answer, f"added: schedule {answer['name']}, {_next(answer)}")
 
 
 def _described(schedule: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +62,17 @@ def _described(schedule: dict[str, Any], given: dict[str, Any]) -> dict[str, Any
     return {name: value for name, value in said.items() if value is not None}
 
 
+def _next(schedule: dict[str, Any]) -> str:
+    """When it runs next, in a sentence."""
+    if not schedule["next_runs"]:
+        return "no run to come"
+    return f"next run {_when(schedule['next_runs'][0], schedule)}"
+
+
+def _when(slot: str, schedule: dict[str, Any]) -> str:
+    return f"{screen.ahead(slot)} ({screen.dated(slot, schedule['timezone'])})"
+
+
 @verb(schedules, "list", "baton schedules list")
 @limit_option
 @click.option("--after", metavar="NAME", help="Go on after this name.")
@@ -72,7 +82,7 @@ def list_schedules(baton: Session, limit: int, after: str | None) -> None:
     rows = [
         (
             one["name"], _rhythm(one), "paused" if one["paused"] else "running",
-            screen.age(one["next_runs"][0]) if one["next_runs"] else None, _submits(one),
+            screen.ahead(one["next_runs"][0]) if one["next_runs"] else None, _submits(one),
         )
         for one in page["schedules"]
     ]  # fmt: skip
@@ -118,7 +128,7 @@ def _picture(found: dict[str, Any], history: list[dict[str, Any]]) -> list[Rende
         ("schedule", found["name"]),
         ("when", _rhythm(found)),
         ("status", screen.cell("paused" if found["paused"] else "running")),
-        ("next", ", ".join(screen.age(moment) for moment in found["next_runs"])),
+        *(("next" if n == 0 else "then", _when(slot, found)) for n, slot in enumerate(found["next_runs"])),
         ("submits", _submits(found)),
         ("missed", found["missed"]),
         ("overlap", found["overlap"]),
@@ -128,7 +138,8 @@ def _picture(found: dict[str, Any], history: list[dict[str, Any]]) -> list[Rende
         return [screen.facts(facts)]
     rows = [
         (
-            screen.clock(slot["slot_at"]), slot["outcome"], slot.get("task_id"), slot.get("flow_id"),
+            screen.dated(slot["slot_at"], found["timezone"]),
+            slot["outcome"], slot.get("task_id"), slot.get("flow_id"),
             slot.get("message") or ("by hand" if slot["by_hand"] else ""),
         )
         for slot in history
@@ -149,7 +160,7 @@ def pause_schedule(baton: Session, name: str) -> None:
 def resume_schedule(baton: Session, name: str) -> None:
     """Let it go on with its next slot."""
     found = baton.client.resume_schedule(name)
-    baton.answer(found, f"schedule {name} runs again {screen.ago(found['next_runs'][0])}")
+    baton.answer(found, f"schedule {name} goes on, {_next(found)}")
 
 
 @verb(schedules, "run", "baton schedules run nightly")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -155,6 +156,22 @@ def span(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02}m"
     return f"{whole // 86400}d{whole % 86400 // 3600}h"
+
+
+def ahead(moment: str) -> str:
+    """Of what is to come, in a sentence: 'in 12s', 'at once' where its time has come."""
+    text = age(moment)
+    return text if text.startswith("in ") else "at once"
+
+
+def dated(moment: str, timezone: str) -> str:
+    """As a calendar there has it: Mon 2026-11-23 06:00 Europe/Berlin. In UTC if the zone is not known here."""
+    try:
+        there = ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        timezone, there = "UTC", ZoneInfo("UTC")
+    at = datetime.fromisoformat(moment).astimezone(there)
+    return f"{at:%a %Y-%m-%d %H:%M}{f':{at:%S}' if at.second else ''} {timezone}"
 
 
 def clock(moment: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -107,14 +108,26 @@ def test_a_schedule_goes_through_its_life(stage: Scene) -> None:
     shown = said(stage.run("schedules", "show", "life"))
     removed = stage.run("schedules", "remove", "life", "--yes")
 
-    assert added.code == exits.OK and "added: schedule life, first run in " in added.out
+    assert added.code == exits.OK and "added: schedule life, next run in " in added.out
     assert (taken.code, taken.err.count("\n")) == (exits.REFUSED, 1)
     assert paused["paused"] and "paused" in listed and "every 1h" in listed
-    assert resumed.startswith("schedule life runs again in ")
+    assert resumed.startswith("schedule life goes on, next run in ")
     assert stage.client.task(ran["task_id"])["payload"] == {"n": 1}
     assert "by hand" in shown and str(ran["task_id"]) in shown
     assert removed.code == exits.OK
     assert stage.run("schedules", "show", "life").code == exits.NOT_FOUND
+
+
+def test_the_times_of_a_schedule_can_be_checked_on_a_calendar(stage: Scene) -> None:
+    monday = ("--cron", "0 6 * * 1", "--timezone", "Europe/Berlin")
+
+    added = stage.run("schedules", "add", "monday", *monday, "--type", "tick")
+    said(stage.run("schedules", "run", "monday"))
+    shown = said(stage.run("schedules", "show", "monday"))
+
+    assert re.search(r"in .* \(Mon \d{4}-\d\d-\d\d 06:00 Europe/Berlin\)$", added.out)
+    assert len(re.findall(r"in .* \(Mon \d{4}-\d\d-\d\d 06:00 Europe/Berlin\)", shown)) == 5
+    assert re.match(r"\w{3} \d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)? Europe/Berlin  fired ", shown.splitlines()[-1])
 
 
 def test_a_schedule_can_be_written_in_a_file_and_options_win(stage: Scene, tmp_path: Path) -> None:
