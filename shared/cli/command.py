@@ -88,11 +88,16 @@ class Session:
             try:
                 answer = act(thing)
             except errors.Refused as error:
-                print(exits.line_of(error), file=sys.stderr)
-                code = code or exits.code_of(error)
+                code = refused(error, code)
             else:
                 self.answer(answer, done(answer))
         return code
+
+
+def refused(error: errors.Refused, before: int = exits.OK) -> int:
+    """Say what was refused while the others go on; its code, unless there was a bad one `before`."""
+    print(exits.line_of(error), file=sys.stderr)
+    return before or exits.code_of(error)
 
 
 def verb(group: click.Group, name: str, *examples: str, asks: bool = False) -> Callable[[Body], Verb]:

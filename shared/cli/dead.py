@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from shared import errors, progress
+from shared import errors, exits, progress
 from shared.cli import screen
-from shared.cli.command import Body, Session, after_option, flat, group, ids_argument, limit_option, verb
+from shared.cli.command import Body, Session, after_option, flat, group, ids_argument, limit_option, refused, verb
 from shared.lifecycle import TaskStatus
 from shared.protocol import PAGE_MAX
 
@@ -69,45 +69,60 @@ def _error(task: dict[str, Any]) -> dict[str, Any]:
 @click.option("--from-scratch", is_flag=True, help="Drop their checkpoints; asks.")
 def revive_dead(
     baton: Session, ids: tuple[list[int], ...], everything: bool, from_scratch: bool, **query: Any
-) -> None:
+) -> int:
     """Give dead letters a second life. These ids, or all that fit the filter."""
-    wanted = _wanted(flat(ids), everything, query)
-    _check(baton, wanted)
-    if from_scratch:
-        baton.confirm(f"revive {_told(baton, wanted)} and drop their checkpoints")
-    revived = baton.client.revive_many(**wanted, from_scratch=from_scratch)
-    baton.answer({"revived": revived}, f"revived: {revived} task(s)")
+    wanted, code = _wanted(baton, flat(ids), everything, query)
+    if wanted:
+        if from_scratch:
+            baton.confirm(f"revive {_told(baton, wanted)} and drop their checkpoints")
+        revived = baton.client.revive_many(**wanted, from_scratch=from_scratch)
+        baton.answer({"revived": revived}, f"revived: {revived} task(s)")
+    return code
 
 
 @verb(dead, "drop", "baton dead drop 3 --yes", "baton dead drop --type prime --tag old --yes", asks=True)
 @ids_argument(required=False)
 @_filter()
 @click.option("--all", "everything", is_flag=True, help="All of them.")
-def drop_dead(baton: Session, ids: tuple[list[int], ...], everything: bool, **query: Any) -> None:
+def drop_dead(baton: Session, ids: tuple[list[int], ...], everything: bool, **query: Any) -> int:
     """Remove dead letters for good. These ids, or all that fit the filter, with their logs and checkpoints."""
-    wanted = _wanted(flat(ids), everything, query)
-    _check(baton, wanted)
-    baton.confirm(f"drop {_told(baton, wanted)} for good")
-    dropped = baton.client.drop_many(**wanted)
-    baton.answer({"dropped": dropped}, f"dropped: {dropped} task(s)")
+    wanted, code = _wanted(baton, flat(ids), everything, query)
+    if wanted:
+        baton.confirm(f"drop {_told(baton, wanted)} for good")
+        dropped = baton.client.drop_many(**wanted)
+        baton.answer({"dropped": dropped}, f"dropped: {dropped} task(s)")
+    return code
 
 
-def _wanted(ids: list[int], everything: bool, query: dict[str, Any]) -> dict[str, Any]:
-    """The body of the request. A usage error if it is about nothing, or about two things."""
+def _wanted(baton: Session, ids: list[int], everything: bool, query: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The body of the request, empty if no id is left, and the exit code for those that were refused.
+
+    A usage error if it is about nothing, or about two things.
+    """
     given = {name: value for name, value in query.items() if value is not None}
     if ids and (given or everything):
         raise click.UsageError("give ids, or a filter, not both")
     if not ids and not given and not everything:
         raise click.UsageError("give ids, a filter, or --all")
-    return {"ids": ids} if ids else {"status": "failed", **given}
+    if not ids:
+        return {"status": "failed", **given}, exits.OK
+    dead_ids, code = _dead(baton, ids)
+    return {"ids": dead_ids} if dead_ids else {}, code
 
 
-def _check(baton: Session, wanted: dict[str, Any]) -> None:
-    """Ids that were mistyped must not cost a result. NotFound, Conflict."""
-    for task_id in wanted.get("ids", []):
-        status = baton.client.task(task_id)["status"]
-        if status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
-            raise errors.Conflict(f"task {task_id} is {status}, no dead letter; nothing was changed")
+def _dead(baton: Session, ids: list[int]) -> tuple[list[int], int]:
+    """Those that are dead letters, and the code for the others: a slip of a digit must not cost a result."""
+    found, code = [], exits.OK
+    for task_id in ids:
+        try:
+            status = baton.client.task(task_id)["status"]
+            if status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+                raise errors.Conflict(f"task {task_id} is {status}, no dead letter")
+        except errors.Refused as error:
+            code = refused(error, code)
+        else:
+            found.append(task_id)
+    return found, code
 
 
 def _told(baton: Session, wanted: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from shared import errors, progress
+from shared import errors, exits, progress
 from shared.cli import screen
 from shared.cli.command import (
     Seconds,
@@ -22,6 +22,7 @@ from shared.cli.command import (
     group,
     ids_argument,
     limit_option,
+    refused,
     task_id_argument,
     verb,
 )
@@ -168,11 +169,14 @@ def wait_for_tasks(baton: Session, ids: tuple[list[int], ...], timeout: float | 
     follower = Follower(baton.client, wanted)
     follower.look()
     missing = [task_id for task_id in wanted if task_id not in follower.tasks]
-    if missing:
-        raise errors.NotFound(f"there is no task {missing[0]}")
+    for task_id in missing:
+        refused(errors.NotFound(f"there is no task {task_id}"))
+    if missing == wanted:
+        return exits.NOT_FOUND
     baton.client.patience_seconds = progress.PATIENCE_SECONDS
     bars = Console(stderr=True) if baton.as_json else screen.console()
-    return progress.wait(follower, timeout, bars, baton.as_json)
+    code = progress.wait(follower, timeout, bars, baton.as_json)
+    return exits.NOT_FOUND if missing else code
 
 
 @verb(tasks, "cancel", "baton tasks cancel 4 --yes", asks=True)
@@ -253,18 +257,18 @@ def _print_lines(baton: Session, page: dict[str, Any]) -> None:
 @task_id_argument
 def explain_task(baton: Session, task_id: int) -> None:
     """Say why a task does not run. And when it may start, where that can be known."""
-    told = baton.client.explain(task_id)
-    forecast = told["estimated_start_seconds"]
+    found = baton.client.explain(task_id)
+    forecast = found["estimated_start_seconds"]
     when = (
         None
-        if forecast is None or told["status"] in {*ENDED, "in-progress"}
+        if forecast is None or found["status"] in {*ENDED, "in-progress"}
         else f"in about {screen.span(forecast)}"
     )
-    facts = [("task", told["task_id"]), ("status", screen.cell(told["status"])), ("why", told["message"])]
-    known = [(name.replace("_", " "), _plain(value)) for name, value in told["details"].items()]
-    if told["status"] == TaskStatus.BLOCKED and not baton.as_json:
+    facts = [("task", found["task_id"]), ("status", screen.cell(found["status"])), ("why", found["message"])]
+    known = [(name.replace("_", " "), _plain(value)) for name, value in found["details"].items()]
+    if found["status"] == TaskStatus.BLOCKED and not baton.as_json:
         known.append(("waits for", _live_parents(baton, task_id)))
-    baton.answer(told, screen.facts([*facts, ("may start", when), *known]))
+    baton.answer(found, screen.facts([*facts, ("may start", when), *known]))
 
 
 def _live_parents(baton: Session, task_id: int) -> str:

@@ -228,13 +228,29 @@ def test_dropping_by_id_never_costs_a_result(stage: Scene) -> None:
     good = stage.complete(stage.claim("dead-2"), 1)
     bad = stage.failed("dead-2")
 
-    refused = stage.run("dead", "drop", str(bad), str(good), "--yes")
+    refused = stage.run("dead", "drop", str(good), "--yes")
     absent = stage.run("dead", "drop", "999999", "--yes")
     dropped = stage.run("dead", "drop", str(bad), "--yes")
 
     assert (refused.code, absent.code, dropped.code) == (exits.REFUSED, exits.NOT_FOUND, exits.OK)
     assert stage.client.task(good)["result"] == 1
     assert stage.run("tasks", "show", str(bad)).code == exits.NOT_FOUND
+
+
+def test_a_wrong_id_does_not_keep_other_dead_letters_from_being_done(stage: Scene) -> None:
+    first, second = stage.failed("dead-3"), stage.failed("dead-3")
+    live = stage.submit("dead-4")
+
+    revived = stage.run("dead", "revive", str(first), "999999")
+    stage.fail(stage.claim("dead-3"))
+    dropped = stage.run("dead", "drop", str(live), str(first), "999999", str(second), "--yes")
+
+    assert (revived.code, revived.err) == (exits.NOT_FOUND, "there is no task 999999\n")
+    assert revived.out == "revived: 1 task(s)\n"
+    assert (dropped.code, dropped.out) == (exits.REFUSED, "dropped: 2 task(s)\n")
+    assert dropped.err == (f"refused: task {live} is pending, no dead letter\nthere is no task 999999\n")
+    assert stage.client.tasks(type="dead-3")["tasks"] == []
+    assert stage.client.task(live)["status"] == "pending"
 
 
 @pytest.mark.parametrize("words", [["drop", "--yes"], ["revive"], ["drop", "3", "--type", "x", "--yes"]])

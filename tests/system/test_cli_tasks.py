@@ -99,13 +99,25 @@ def test_waiting_tells_what_came_out(stage: Scene) -> None:
     fine = stage.run("tasks", "wait", str(good))
     both = stage.run("tasks", "wait", "-", "--json", stdin=f"{good}\n{bad}\n")
     late = stage.run("tasks", "wait", str(stage.submit("waited")), "--timeout", "0.1s")
-    absent = stage.run("tasks", "wait", str(good), "999999")
+    absent = stage.run("tasks", "wait", "999999")
 
     assert fine.code == exits.OK and "answer 42" in fine.out
     assert both.code == exits.FAILED
     assert [task["task_id"] for task in both.json["tasks"]] == [good, bad]
     assert late.code == exits.TIMED_OUT and "timed out" in late.err
     assert absent == (exits.NOT_FOUND, "", "there is no task 999999\n")
+
+
+def test_waiting_goes_on_for_those_that_there_are(stage: Scene) -> None:
+    stage.submit("there")
+    good = stage.complete(stage.claim("there"), {"answer": 42})
+    bad = stage.failed("there")
+
+    ran = stage.run("tasks", "wait", "999998", str(good), "999999", str(bad))
+
+    assert ran.code == exits.NOT_FOUND
+    assert "answer 42" in ran.out and "row 17" in ran.out
+    assert ran.err.startswith("there is no task 999998\nthere is no task 999999\n")
 
 
 def test_waiting_says_why_nothing_runs(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
