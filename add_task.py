@@ -2,7 +2,7 @@
 """Submits tasks: `python3 add_task.py 5 100000` asks five times for the primes up to 100,000.
 
 Works with the system's python3: it goes on in the project's own .venv, made on first use.
-Exit codes: 0 ok, 1 a task failed, 2 usage, 4 dispatcher unreachable, 5 refused, 124 timed out.
+Exit codes: 0 ok, 1 a task failed, 2 usage, 4 dispatcher unreachable, 5 refused, 74 output lost, 124 timed out.
 """
 
 import os
@@ -23,9 +23,8 @@ import click
 import msgspec
 from rich.console import Console
 
-from shared import progress
+from shared import exits, progress
 from shared.client import DispatcherClient
-from shared.exits import exit_codes
 from shared.follow import Follower
 from shared.progress import encoded, ids_in_words
 from shared.protocol import DEFAULT_QUEUE, Submission
@@ -72,19 +71,27 @@ def add_task(
     submission.priority, submission.delay_seconds, submission.max_retries = priority, delay, retries
     submission.queue, submission.unique_key, submission.tags = queue, unique_key, list(tags) or None
     client = DispatcherClient(url or load_or_exit().dispatcher_urls)
-    screen = Console(stderr=as_json)
-    with exit_codes("stopped waiting; the tasks go on"):
+    code = exits.OK
+    with exits.exit_codes("stopped waiting; the tasks go on"):
         answer = client.submit_many([submission] * count) if unique_key is None else client.submit(submission)
         ids: list[int] = answer.get("task_ids") or [answer["task_id"]]
-        done = "lives already, nothing submitted" if answer.get("existing") else "submitted"
         if warning := answer.get("warning"):
             Console(stderr=True).print(f"warning: {warning}", style="yellow", highlight=False)
-        if not wait:
-            print(encoded({"task_ids": ids}) if as_json else f"{done}: {ids_in_words(ids)}")
-            return
-        client.patience_seconds = progress.PATIENCE_SECONDS
-        screen.print(f"{done}: {ids_in_words(ids)}", highlight=False)
-        sys.exit(progress.wait(Follower(client, ids), timeout, screen, as_json))
+        done = "lives already, nothing submitted" if answer.get("existing") else "submitted"
+        _tell(f"{done}: {ids_in_words(ids)}", encoded({"task_ids": ids}) if as_json else None, wait)
+        if wait:
+            client.patience_seconds = progress.PATIENCE_SECONDS
+            code = progress.wait(Follower(client, ids), timeout, Console(stderr=as_json), as_json)
+    sys.exit(code)
+
+
+def _tell(words: str, json: str | None, wait: bool) -> None:
+    """Which tasks these are; with --wait --json standard output is for the results."""
+    if json and wait:
+        print(words, file=sys.stderr)
+        return
+    with exits.at_least_said(words):
+        print(json or words)
 
 
 def _submission(limit: int | None, algorithm: str | None, type_: str | None, payload: str | None) -> Submission:

@@ -6,6 +6,7 @@ Used by ./baton and add_task.py.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Final, NoReturn
@@ -18,6 +19,7 @@ USAGE: Final = 2
 NOT_FOUND: Final = 3
 UNREACHABLE: Final = 4
 REFUSED: Final = 5
+UNWRITTEN: Final = 74  # EX_IOERR of sysexits(3)
 TIMED_OUT: Final = 124  # as timeout(1) has it
 INTERRUPTED: Final = 130  # as shells have it
 
@@ -28,6 +30,7 @@ MEANINGS: Final = {
     NOT_FOUND: "there is no such thing",
     UNREACHABLE: "the dispatcher does not answer",
     REFUSED: "the dispatcher refused, or cannot do it now",
+    UNWRITTEN: "what there was to say could not be written (a full disk); what was asked for is done",
     TIMED_OUT: "waiting took longer than `--timeout`",
     INTERRUPTED: "Ctrl-C, or the answer was no",
 }
@@ -52,11 +55,36 @@ def fail(message: str, code: int) -> NoReturn:
 
 
 @contextlib.contextmanager
+def at_least_said(words: str) -> Iterator[None]:
+    """What somebody must know, even if this block cannot write it to standard output."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError:
+        print(words, file=sys.stderr)
+        raise
+
+
+@contextlib.contextmanager
 def exit_codes(interrupted: str = "interrupted") -> Iterator[None]:
     """What goes wrong in this block ends the program with a line and a code."""
     try:
         yield
+        sys.stdout.flush()
     except errors.BatonError as error:
         fail(line_of(error), code_of(error))
     except KeyboardInterrupt:
         fail(interrupted, INTERRUPTED)
+    except BrokenPipeError:  # `baton tasks list | head`: who reads has read enough
+        _say_no_more()
+        sys.exit(OK)
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of what we write to
+            raise
+        _say_no_more()
+        fail(f"standard output cannot be written: {error.strerror}", UNWRITTEN)
+
+
+def _say_no_more() -> None:
+    """What is still in the buffer would fail again when the program ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

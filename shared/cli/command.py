@@ -110,13 +110,8 @@ def verb(group: click.Group, name: str, *examples: str, asks: bool = False) -> C
         @functools.wraps(body)
         def run(url: str | None, as_json: bool, yes: bool = False, **given: Any) -> None:
             with exits.exit_codes():
-                try:
-                    code = body(Session(url, as_json, yes), **given) or exits.OK
-                    sys.stdout.flush()
-                except BrokenPipeError:  # `baton tasks list | head`: who reads has read enough
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                    code = exits.OK
-                sys.exit(code)
+                code = body(Session(url, as_json, yes), **given) or exits.OK
+            sys.exit(code)
 
         decorated: Any = run
         for option in [_JSON, _URL, *([_YES] if asks else [])]:

@@ -46,7 +46,8 @@ completion.examples = ("baton completion bash",)  # type: ignore[attr-defined]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line; ends with SystemExit."""
     try:
-        root.main(arguments, "baton", COMPLETION_VARIABLE, standalone_mode=False)
+        with exits.exit_codes():
+            root.main(arguments, "baton", COMPLETION_VARIABLE, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as help:
         print(help.ctx.get_help() if help.ctx else help, file=sys.stderr)
         sys.exit(exits.USAGE)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +112,37 @@ def test_who_reads_may_stop_reading(stage: Scene) -> None:
         told = process.stderr.read()
         process.stdout = None
     assert (process.returncode, told) == (exits.OK, "")
+
+
+FULL = "standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", [["tasks", "list"], ["tasks", "list", "--json"], ["completion", "bash"]])
+def test_what_cannot_be_written_is_told_in_a_line(stage: Scene, words: list[str]) -> None:
+    with open("/dev/full", "w") as full, stage.start(*words, stdout=full) as process:
+        assert process.stderr is not None
+        told = process.stderr.read()
+
+    assert (process.returncode, told) == (exits.UNWRITTEN, FULL)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_add_task_tells_its_ids_at_least_where_it_can(stage: Scene, form: list[str]) -> None:
+    add_task = [sys.executable, str(ROOT / "add_task.py"), "1", "--type", "untold", *form]
+    options: dict[str, Any] = {"env": {**os.environ, **stage.environment}, "stderr": subprocess.PIPE, "text": True}
+
+    with open("/dev/full", "w") as full:
+        lost = subprocess.run(add_task, stdout=full, check=False, timeout=60, **options)
+    with subprocess.Popen(add_task, stdout=subprocess.PIPE, **options) as unread:
+        assert unread.stdout is not None and unread.stderr is not None
+        unread.stdout.close()
+        told = unread.stderr.read()
+
+    second, first = (task["task_id"] for task in stage.client.tasks(type="untold", limit=2)["tasks"])
+    warning, *words = lost.stderr.splitlines(keepends=True)
+    assert warning.startswith("warning: no worker")
+    assert (lost.returncode, words) == (exits.UNWRITTEN, [f"submitted: task {first}\n", FULL])
+    assert (unread.returncode, told.splitlines()[-1]) == (exits.OK, f"submitted: task {second}")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
