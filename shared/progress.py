@@ -13,9 +13,9 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from rich.text import Text
 
 from shared import errors, exits
+from shared.cli.screen import show, table
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
 from shared.wording import error_in_words as error_in_words
@@ -47,7 +47,7 @@ def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bo
     if as_json:
         print(encoded({"tasks": tasks}))
     else:
-        screen.print(results(tasks))
+        show(results(tasks))
         failed = [task["task_id"] for task in tasks if task["status"] == "failed"]
         if failed:
             print(f"more of it: ./baton tasks show {failed[0]}", file=sys.stderr)
@@ -111,21 +111,16 @@ def _draw(progress: Progress, bars: dict[int, TaskID], follower: Follower) -> No
 
 def results(tasks: Sequence[dict[str, Any]]) -> Table:
     """What came out, a line per task."""
-    table = Table("task", "status", "worker", "attempts", "seconds", "result", box=None, pad_edge=False)
-    for task in tasks[:ROWS_MAX]:
-        seconds = task["elapsed_seconds"]
-        text = outcome(task)
-        table.add_row(
-            str(task["task_id"]),
-            task["status"],
-            Text(task["worker"] or "–"),
-            str(task["attempt"]),
-            "–" if seconds is None else f"{seconds:.2f}",
-            Text(text if len(text) <= 90 else text[:89] + "…"),
+    rows = [
+        (
+            task["task_id"], task["status"], task["worker"], task["attempt"],
+            "–" if task["elapsed_seconds"] is None else f"{task['elapsed_seconds']:.2f}", outcome(task),
         )
+        for task in tasks[:ROWS_MAX]
+    ]  # fmt: skip
     if len(tasks) > ROWS_MAX:
-        table.add_row("…", f"{len(tasks) - ROWS_MAX} more", "", "", "", "--json shows all")
-    return table
+        rows.append(("…", f"{len(tasks) - ROWS_MAX} more", "", "", "", "--json shows all"))
+    return table(("task", "status", "worker", "attempts", "seconds", "result"), rows, text=("result", "worker"))
 
 
 def outcome(task: dict[str, Any]) -> str:

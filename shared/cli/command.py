@@ -72,6 +72,12 @@ class Session:
         else:
             screen.show(*people)
 
+    def page(self, page: dict[str, Any], listing: Any) -> None:
+        """Print a page of a longer list; how to go on is no part of it, and goes to standard error."""
+        self.answer(page, listing)
+        if page["next"] and not self.as_json:
+            print(f"more: --after {page['next']}", file=sys.stderr)
+
     def confirm(self, what: str) -> None:
         """Go on only if --yes was given or somebody says so."""
         if self.yes:

@@ -50,12 +50,8 @@ def list_dead(baton: Session, status: str | None, **query: Any) -> None:
         for task in page["tasks"]
     ]  # fmt: skip
     headers = ("task", "type", "queue", "attempts", "since", "error", "message")
-    more = [f"more: --after {page['next']}"] if page["next"] else []
-    baton.answer(
-        page,
-        screen.table(headers, rows, text=("message", "error", "queue", "type")) if rows else "no dead letters",
-        *more,
-    )
+    listing = screen.table(headers, rows, text=("message", "error", "queue", "type"))
+    baton.page(page, listing if rows else "no dead letters")
 
 
 def _error(task: dict[str, Any]) -> dict[str, Any]:

@@ -54,9 +54,8 @@ def list_flows(baton: Session, limit: int, after: int | None) -> None:
         )
         for flow in page["flows"]
     ]
-    more = [f"more: --after {page['next']}"] if page["next"] else []
-    listing = screen.table(("flow", "status", "done", "age", "name"), rows, text=("name",)) if rows else "no flows"
-    baton.answer(page, listing, *more)
+    listing = screen.table(("flow", "status", "done", "age", "name"), rows, text=("name",))
+    baton.page(page, listing if rows else "no flows")
 
 
 @verb(flows, "show", "baton flows show report")

@@ -86,11 +86,9 @@ def list_schedules(baton: Session, limit: int, after: str | None) -> None:
         )
         for one in page["schedules"]
     ]  # fmt: skip
-    more = [f"more: --after {page['next']}"] if page["next"] else []
     headers = ("schedule", "when", "status", "next", "submits")
-    baton.answer(
-        page, screen.table(headers, rows, text=("submits", "schedule")) if rows else "no schedules", *more
-    )
+    listing = screen.table(headers, rows, text=("submits", "schedule"))
+    baton.page(page, listing if rows else "no schedules")
 
 
 def _rhythm(schedule: dict[str, Any]) -> str:

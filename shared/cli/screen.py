@@ -74,7 +74,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text: Sequence[
 
 def _widths(headers: Sequence[str], cells: Sequence[Sequence[Text]], text: Sequence[str]) -> list[int]:
     """As wide as what stands in them; less, or fewer, where the terminal is narrower."""
-    full = [max(len(header), *(row[i].cell_len for row in cells)) for i, header in enumerate(headers)]
+    full = [max([len(header), *(row[i].cell_len for row in cells)]) for i, header in enumerate(headers)]
     for n in range(len(headers), 0, -1):
         widths = full[:n]
         excess = sum(widths) + GAP * (n - 1) - console().width

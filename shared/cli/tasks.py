@@ -47,12 +47,10 @@ STATUSES = click.Choice([str(status) for status in TaskStatus])
 def list_tasks(baton: Session, **query: Any) -> None:
     """List tasks, newest first."""
     page = baton.client.tasks(**query)
-    baton.answer(page, *_listing(page["tasks"], page["next"]))
+    baton.page(page, _listing(page["tasks"]) if page["tasks"] else "no tasks")
 
 
-def _listing(found: list[dict[str, Any]], following: int | None) -> list[RenderableType]:
-    if not found:
-        return ["no tasks"]
+def _listing(found: list[dict[str, Any]]) -> RenderableType:
     rows = [
         (
             task["task_id"], task["type"], task["status"], screen.percent(task["progress"]), task["attempt"],
@@ -61,8 +59,7 @@ def _listing(found: list[dict[str, Any]], following: int | None) -> list[Rendera
         for task in found
     ]  # fmt: skip
     headers = ("task", "type", "status", "done", "try", "worker", "age", "took", "note")
-    listing = screen.table(headers, rows, text=("note", "worker", "type"))
-    return [listing, f"more: --after {following}"] if following else [listing]
+    return screen.table(headers, rows, text=("note", "worker", "type"))
 
 
 def note(task: dict[str, Any]) -> str:

@@ -36,10 +36,11 @@ def test_tasks_are_listed_by_what_one_asks_for(stage: Scene) -> None:
 def test_a_listing_goes_on_where_it_ended(stage: Scene) -> None:
     ids = [stage.submit("pages") for _ in range(3)]
 
-    first = said(stage.run("tasks", "list", "--type", "pages", "--limit", "2"))
+    first = stage.run("tasks", "list", "--type", "pages", "--limit", "2")
     rest = stage.run("tasks", "list", "--type", "pages", "--after", str(ids[1]), "--json").json
 
-    assert first.splitlines()[-1] == f"more: --after {ids[1]}"
+    assert [line.split()[0] for line in first.out.splitlines()] == ["task", str(ids[2]), str(ids[1])]
+    assert first.err == f"more: --after {ids[1]}\n"
     assert [task["task_id"] for task in rest["tasks"]] == ids[:1]
     assert said(stage.run("tasks", "list", "--type", "nothing")) == "no tasks\n"
 

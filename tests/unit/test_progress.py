@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.progress import ids_in_words, outcome
+from shared.cli import screen
+from shared.progress import ids_in_words, outcome, results
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,16 @@ def test_ids_are_a_range_only_if_they_follow_each_other(ids: list[int], words: s
 )
 def test_whatever_a_worker_calls_an_error_can_be_shown(error: Any, words: str) -> None:
     assert outcome({"status": "failed", "error": error}) == words
+
+
+def test_results_are_whole_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    ended = {"status": "failed", "worker": "worker-1", "attempt": 1, "elapsed_seconds": 12.3}
+    error = {"type": "ValueError", "message": "word " * 40 + "end"}
+
+    screen.show(results([{**ended, "task_id": task_id, "error": error} for task_id in range(1, 26)]))
+
+    header, *rows, last = capsys.readouterr().out.splitlines()
+    assert header.split() == ["task", "status", "worker", "attempts", "seconds", "result"]
+    assert len(rows) == 20 and all(row.endswith("word end") for row in rows)
+    assert last.split() == ["…", "5", "more", "--json", "shows", "all"]
