@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -11,8 +11,9 @@ from shared.wording import spelled
 
 ScheduleName = Annotated[str, spelled(r"^[A-Za-z0-9_.-]{1,100}\Z", "1 to 100 of A-Z a-z 0-9 _ . -")]
 Cron = Annotated[str, Meta(min_length=1, max_length=200)]
-# Less than a second would be a task that runs for ever.
-Period = Annotated[float, Meta(ge=1, le=10 * 365 * 86400)]
+PERIOD_MIN: Final = 1.0  # less than a second would be a task that runs for ever
+PERIOD_MAX: Final = 10 * 365 * 86400.0
+Period = Annotated[float, Meta(ge=PERIOD_MIN, le=PERIOD_MAX)]
 TimeZone = Annotated[str, Meta(min_length=1, max_length=100)]
 Missed = Literal["once", "skip", "all"]
 Overlap = Literal["allow", "skip"]

@@ -20,6 +20,7 @@ _JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the d
 _URL: Final = click.option("--url", metavar="URL", help="Where the dispatcher is; default: DISPATCHER_URL.")
 _YES: Final = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+TEN_YEARS: Final = 10 * 365 * 86400.0  # in seconds; the longest that the dispatcher takes
 Body = Callable[..., int | None]
 
 
@@ -135,10 +136,14 @@ def group(name: str, what: str) -> click.Group:
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]
-    """A duration: 90, 90s, 5m, 2h, 1d."""
+    """A duration: 90, 90s, 5m, 2h, 1d; from `least` to `most` seconds."""
 
     name = "time"
     UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def __init__(self, least: float = 0.001, most: float = TEN_YEARS) -> None:
+        self._least = least
+        self._most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """In seconds."""
@@ -148,9 +153,10 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
         try:
             seconds = float(number) * self.UNITS[unit]
         except ValueError:
-            seconds = -1.0
-        if not 0 < seconds < float("inf"):
             self.fail(f"{value!r} is no duration; write for example 90, 90s, 5m, 2h or 1d", param, ctx)
+        if not self._least <= seconds <= self._most:
+            span = f"{screen.period(self._least)} to {screen.period(self._most)}"
+            self.fail(f"{value!r} is out of range: {span}", param, ctx)
         return seconds
 
 

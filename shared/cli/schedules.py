@@ -7,10 +7,9 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from shared import progress
-from shared.cli import documents, screen
-from shared.cli.command import Seconds, Session, group, limit_option, verb
-from shared.cli.tasks import decoded
+from shared import errors, progress
+from shared.cli import recipes, screen
+from shared.cli.command import Session, group, limit_option, verb
 
 schedules = group("schedules", "Recurring submissions of a task or a flow.")
 
@@ -25,41 +24,43 @@ name_argument = click.argument("name", metavar="NAME")
     "baton schedules add report --cron '0 6 * * 1' --flow examples/flow.toml --overlap skip",
 )  # fmt: skip
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--cron", metavar="EXPR", help="When, as cron has it: minute hour day month weekday.")
-@click.option("--every", type=Seconds(), help="Once in such a time (90, 5m, 2h), first after one.")
-@click.option("--timezone", metavar="TZ", help="Of --cron; default UTC.")
-@click.option("--type", "type_", metavar="T", help="Submit a task of this type.")
-@click.option("--payload", metavar="JSON", help="Its payload.")
-@click.option("--queue", metavar="Q", help="Its queue.")
-@click.option("--profile", metavar="P", help="Its profile.")
-@click.option("--flow", metavar="FILE", help="Submit this flow, JSON or TOML ('-': standard input).")
-@click.option("--missed", type=click.Choice(["once", "skip", "all"]), help="Of slots when no dispatcher ran.")
-@click.option("--overlap", type=click.Choice(["allow", "skip"]), help="May it fire while its last has not ended?")
-@click.option("--file", metavar="FILE", help="The whole schedule, JSON or TOML ('-': standard input).")
-def add_schedule(baton: Session, name: str | None, file: str | None, **given: Any) -> None:
+@recipes.options
+def add_schedule(baton: Session, name: str | None, **given: Any) -> None:
     """Add a schedule. What options say wins over --file."""
-    schedule = documents.read(file) if file else {}
-    schedule |= _described(schedule, {"name": name, **given})
+    schedule = recipes.described(given) | ({"name": name} if name else {})
     if "name" not in schedule:
         raise click.UsageError("give the schedule a NAME")
-    answer = baton.client.add_schedule(schedule)
+    recipes.check_whole(schedule)
+    try:
+        answer = baton.client.add_schedule(schedule)
+    except errors.Conflict as taken:
+        way_out = f"change it with baton schedules change {schedule['name']}"
+        raise errors.Conflict(f"there is a schedule {schedule['name']!r} already; {way_out}") from taken
     if "warning" in answer and not baton.as_json:
         click.echo(f"warning: {answer['warning']}", err=True)
     baton.answer(answer, f"added: schedule {answer['name']}, {_next(answer)}")
 
 
-def _described(schedule: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What the options say, in the words of the protocol."""
-    task = {name: given[name] for name in ("queue", "profile") if given[name] is not None}
-    if given["type_"] is not None:
-        task["type"] = given["type_"]
-    if given["payload"] is not None:
-        task["payload"] = decoded(given["payload"], "--payload")
-    said = {name: given[name] for name in ("name", "cron", "timezone", "missed", "overlap")}
-    said |= {"every_seconds": given["every"]}
-    said |= {"flow": documents.read(given["flow"]) if given["flow"] else None}
-    said |= {"task": {**schedule.get("task", {}), **task} if task else None}
-    return {name: value for name, value in said.items() if value is not None}
+@verb(
+    schedules, "change",
+    "baton schedules change nightly --cron '30 3 * * *' --timezone Europe/Berlin",
+    "baton schedules change nightly --type letter --payload '{\"to\": \"all\"}' --overlap skip",
+)  # fmt: skip
+@name_argument
+@recipes.options
+def change_schedule(baton: Session, name: str, **given: Any) -> None:
+    """Change a schedule. What is given replaces what was there, a task or a flow as a whole.
+
+    A new timetable begins now.
+    """
+    change = recipes.described(given)
+    change.pop("name", None)
+    if not change:
+        raise click.UsageError("say what to change, for example --cron, --every or --type")
+    if "timezone" in change and "cron" not in change:
+        recipes.check_zone(baton.client.schedule(name))
+    changed = baton.client.change_schedule(name, **change)
+    baton.answer(changed, f"changed: schedule {name}, {_next(changed)}")
 
 
 def _next(schedule: dict[str, Any]) -> str:
@@ -93,16 +94,8 @@ def list_schedules(baton: Session, limit: int, after: str | None) -> None:
 
 def _rhythm(schedule: dict[str, Any]) -> str:
     if schedule["cron"] is None:
-        return f"every {_period(schedule['every_seconds'])}"
+        return f"every {screen.period(schedule['every_seconds'])}"
     return f"{schedule['cron']} {schedule['timezone']}"
-
-
-def _period(seconds: float) -> str:
-    """A period as one types it: 90s, 5m, 2h, 1d."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:g}s"
 
 
 def _submits(schedule: dict[str, Any]) -> str:

@@ -158,6 +158,14 @@ def span(seconds: float | None) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600}h"
 
 
+def period(seconds: float) -> str:
+    """A duration as one types it: 90s, 5m, 2h, 1d."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 def ahead(moment: str) -> str:
     """Of what is to come, in a sentence: 'in 12s', 'at once' where its time has come."""
     text = age(moment)

@@ -74,7 +74,7 @@ def test_the_verbs_are_those_that_were_agreed() -> None:
     agreed = {
         "tasks": "list show wait cancel revive logs explain",
         "flows": "submit list show cancel revive",
-        "schedules": "add list show pause resume run remove",
+        "schedules": "add change list show pause resume run remove",
         "workers": "list pause resume drain remove start check stop",
         "queues": "list pause resume",
         "types": "pause resume",

@@ -44,11 +44,15 @@ def test_what_destroys_asks_first(stage: Scene) -> None:
     assert stage.client.task(task_id)["status"] == "cancelled"
 
 
+FLOW = "examples/flow.toml"
+
+
 def minimal(path: str) -> list[str]:
     """A call of a verb that is right as it stands."""
     words: dict[str, list[str]] = {
-        "flows submit": ["examples/flow.toml"],
+        "flows submit": [FLOW],
         "schedules add": ["x", "--every", "1h", "--type", "x"],
+        "schedules change": ["x", "--every", "1h"],
         "workers start": ["1"],
         "limits set": ["type", "x", "--running", "1"],
         "limits remove": ["type", "x"],
@@ -92,6 +96,19 @@ def test_every_verb_says_when_the_dispatcher_does_not_answer(stage: Scene, path:
         (["tasks", "list", "--url", "localhost:5000"], "http://host:port"),
         (["flows", "submit", "/nonexistent"], "/nonexistent cannot be read"),
         (["schedules", "add", "--every", "1h", "--type", "x"], "NAME"),
+        (["schedules", "add", "x", "--every", "1h"], "--type, or a flow with --flow"),
+        (["schedules", "add", "x", "--type", "x"], "--cron or --every"),
+        (["schedules", "add", "x", "--type", "x", "--every", "1h", "--cron", "* * * * *"], "--every, not both"),
+        (["schedules", "add", "x", "--every", "1h", "--type", "x", "--flow", FLOW], "--flow, not both"),
+        (
+            ["schedules", "add", "x", "--every", "1h", "--flow", FLOW, "--payload", "{}"],
+            "--payload goes with --type",
+        ),
+        (["schedules", "add", "x", "--every", "1h", "--queue", "q"], "--queue goes with --type"),
+        (["schedules", "add", "x", "--every", "0.5", "--type", "x"], "'0.5' is out of range: 1s to 3650d"),
+        (["schedules", "add", "x", "--every", "1h", "--timezone", "UTC", "--type", "x"], "goes with --cron"),
+        (["schedules", "change", "x"], "say what to change"),
+        (["schedules", "change", "x", "--payload", "{}"], "--payload goes with --type"),
         (["workers", "stop", "--yes"], "--all"),
         (["workers", "start", "0"], "0"),
         (["limits", "set", "colour", "x", "--running", "1"], "colour"),
