@@ -46,7 +46,9 @@ class Records:
 
     def _task(self, task_id: int) -> TaskView:
         with self.database.read() as tx:
-            return self._view(tx, task_id)
+            view = self._view(tx, task_id)
+            view.output_chunks = tx.output_chunks(task_id=task_id) or msgspec.UNSET
+        return view
 
     def _view(self, tx: Transaction, task_id: int) -> TaskView:
         row = tx.task_view(task_id=task_id) if task_id <= INTEGER_MAX else None

@@ -353,6 +353,7 @@ class TaskView(Struct):
     flow_id: int | UnsetType = UNSET  # these three only of a task with relatives
     key: str | UnsetType = UNSET
     depends_on: list[int] | UnsetType = UNSET
+    output_chunks: int | UnsetType = UNSET  # of one task that has an output; not in lists
 
 
 class AttemptView(Struct, omit_defaults=True):

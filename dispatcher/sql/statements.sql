@@ -1165,6 +1165,10 @@ SELECT AVG(COALESCE(latest.resumed_seconds, 0) + r.seconds)
 SELECT task_id, attempt, seq, state, progress, elapsed_seconds, saved_at
   FROM checkpoints WHERE task_id = :task_id;
 
+-- name: output_chunks$
+-- How many there are; null for none. They are numbered from 0, without gaps.
+SELECT max(chunk_index) + 1 FROM task_outputs WHERE task_id = :task_id;
+
 -- name: output_page
 SELECT chunk_index, body FROM task_outputs
  WHERE task_id = :task_id AND chunk_index >= :first ORDER BY chunk_index LIMIT :n;

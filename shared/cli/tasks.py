@@ -32,6 +32,7 @@ from shared.lifecycle import ENDED, TaskStatus
 
 tasks = group("tasks", "Look at tasks, wait for them, steer them.")
 
+STATE_CHARS = 200  # of a checkpoint's state, which may be a megabyte
 PARENTS_ASKED = 20  # of a task that is explained; each is a question
 STATUSES = click.Choice([str(status) for status in TaskStatus])
 
@@ -75,7 +76,7 @@ def note(task: dict[str, Any]) -> str:
 @task_id_argument
 @click.option("--watch", "-w", "watched", is_flag=True, help="Go on showing it until it ends.")
 def show_task(baton: Session, task_id: int, watched: bool) -> None:
-    """Show a task with its attempts."""
+    """Show a task with its checkpoint and its attempts."""
     if watched:
         watch(baton, lambda: _look(baton, task_id), _picture, _change, lambda task: task["status"] in ENDED)
         return
@@ -87,7 +88,17 @@ def show_task(baton: Session, task_id: int, watched: bool) -> None:
 
 def _look(baton: Session, task_id: int) -> dict[str, Any]:
     task = baton.client.task(task_id)
-    return task if baton.as_json else {**task, "attempts": baton.client.attempts(task_id)}
+    if baton.as_json:
+        return task
+    return {**task, "attempts": baton.client.attempts(task_id), "checkpoint": _checkpoint(baton, task)}
+
+
+def _checkpoint(baton: Session, task: dict[str, Any]) -> dict[str, Any] | None:
+    """Its last one, if there is any."""
+    if task["attempt"]:
+        with contextlib.suppress(errors.NotFound):
+            return baton.client.checkpoint(task["task_id"])
+    return None
 
 
 def _change(task: dict[str, Any]) -> str:
@@ -121,6 +132,8 @@ def _facts(task: dict[str, Any]) -> list[tuple[str, Any]]:
         ("payload", progress.encoded(task["payload"])),
         ("result", None if task["status"] != "completed" else progress.encoded(task["result"])),
         ("error", f"{error.get('type')}: {error.get('message')}" if isinstance(error, dict) else error),
+        ("output", _output(task)),
+        ("checkpoint", _memory(task["checkpoint"])),
         ("worker", where),
         ("attempts", counters if task["attempt"] else None),
         ("queue", f"{task['queue']}, priority {task['priority']}"),
@@ -136,6 +149,20 @@ def _facts(task: dict[str, Any]) -> list[tuple[str, Any]]:
         ("ended", screen.ago(task["finished_at"])),
         ("took", None if task["elapsed_seconds"] is None else screen.span(task["elapsed_seconds"])),
     ]
+
+
+def _output(task: dict[str, Any]) -> str | None:
+    chunks = task.get("output_chunks")
+    return f"{chunks} chunk(s); baton tasks output {task['task_id']}" if chunks else None
+
+
+def _memory(checkpoint: dict[str, Any] | None) -> str | None:
+    """Which checkpoint it would go on from, and how its state begins."""
+    if checkpoint is None:
+        return None
+    state = progress.encoded(checkpoint["state"])
+    short = state if len(state) <= STATE_CHARS else f"{state[:STATE_CHARS]}…"
+    return f"{checkpoint['seq']}, saved {screen.ago(checkpoint['saved_at'])}: {short}"
 
 
 def _progress(task: dict[str, Any]) -> str:
@@ -248,6 +275,20 @@ def _print_lines(baton: Session, page: dict[str, Any]) -> None:
         at = screen.clock(line["at"])
         print(f"{at}  {line['attempt']}  {line['level']:<7}  {screen.clean(line['message'])}")
     sys.stdout.flush()
+
+
+@verb(tasks, "output", "baton tasks output 1")
+@task_id_argument
+def show_output(baton: Session, task_id: int) -> None:
+    """Print a task's output: each chunk as a line of JSON. What there is so far while the task runs."""
+    is_shown = screen.console().is_terminal and not baton.as_json
+    empty = True
+    for chunk in baton.client.output(task_id):
+        line = progress.encoded(chunk)
+        print(screen.clean(line) if is_shown else line)
+        empty = False
+    if empty:
+        click.echo(f"task {task_id} has no output", err=True)
 
 
 @verb(tasks, "explain", "baton tasks explain 3")

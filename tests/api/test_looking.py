@@ -104,6 +104,16 @@ def test_output_is_a_line_a_chunk_and_readable_while_it_runs(api: Api) -> None:
     assert api.get("/tasks/2/output").data == b""
 
 
+def test_a_task_shows_how_many_chunks_its_output_has(api: Api) -> None:
+    fence = api.start()
+    api.exchange(checkpoints=[{**fence, "seq": 1, "output": [1, 2]}])
+    api.exchange(checkpoints=[{**fence, "seq": 2, "output": [3]}])
+    api.submit()
+
+    assert api.json("GET", "/task/1")["output_chunks"] == 3
+    assert "output_chunks" not in api.json("GET", "/task/2")
+
+
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("task_id", ["999", "0", "-1", "abc", "1.0", "1e3", "9" * 20, "9" * 5000, "%31x"])
 def test_what_is_not_there_is_not_found(api: Api, view: str, task_id: str) -> None:

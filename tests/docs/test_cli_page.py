@@ -27,6 +27,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             made.submit("prime")
             grant = made.claim("prime")
             made.log(grant, "found four")
+            made.save(grant, 1, {"last_checked": 7}, [2, 3, 5, 7])
             made.complete(grant, {"count": 4})
         assert made.failed("report", tags=["old"]) == 3
         assert made.submit("letter") == 4
@@ -72,7 +73,7 @@ def test_every_verb_has_its_heading_and_an_example() -> None:
 
 def test_the_verbs_are_those_that_were_agreed() -> None:
     agreed = {
-        "tasks": "list show wait cancel revive logs explain",
+        "tasks": "list show wait cancel revive logs output explain",
         "flows": "submit list show cancel revive",
         "schedules": "add change list show pause resume run remove",
         "workers": "list pause resume drain remove start check stop",

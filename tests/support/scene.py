@@ -23,6 +23,7 @@ from shared.cli.root import main
 from shared.client import DispatcherClient
 from shared.protocol import (
     AttemptLog,
+    Checkpoint,
     CheckpointBody,
     Exchange,
     Grant,
@@ -149,6 +150,18 @@ class Scene:
             lines=[LogLine(line) for line in lines],
         )
         self._hand(grant.type, logs=[log])
+
+    def save(self, grant: Grant, seq: int, state: Any, *output: Any) -> None:
+        """Send a checkpoint with new chunks of output."""
+        saved = Checkpoint(
+            task_id=grant.task_id,
+            attempt=grant.attempt,
+            lease_id=grant.lease_id,
+            seq=seq,
+            state=msgspec.Raw(msgspec.json.encode(state)),
+            output=[msgspec.Raw(msgspec.json.encode(chunk)) for chunk in output],
+        )
+        self._hand(grant.type, checkpoints=[saved])
 
     def complete(self, grant: Grant, result: Any = None) -> int:
         """Report its result; returns its id."""

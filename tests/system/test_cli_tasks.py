@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +192,28 @@ def test_logs_are_printed_and_followed_until_the_task_ends(stage: Scene) -> None
     assert stage.run("tasks", "logs", str(grant.task_id), "--json").json["lines"][0]["message"] == "one"
     quiet = stage.run("tasks", "logs", str(stage.submit("quiet")), "--json")
     assert quiet.json["lines"] == []
+
+
+def test_what_a_task_has_put_out_and_saved_is_shown(stage: Scene) -> None:
+    task_id, silent = stage.submit("saves"), str(stage.submit("silent"))
+    grant = stage.claim("saves")
+    stage.save(grant, 1, {"row": 7}, [2, 3], "\x9b1m")
+    stage.save(grant, 2, {"row": 9, "seen": "x" * 999}, {"sum": 5})
+
+    shown = said(stage.run("tasks", "show", str(task_id)))
+    output = stage.run("tasks", "output", str(task_id))
+    nothing = stage.run("tasks", "output", silent)
+
+    facts = dict(line.split(maxsplit=1) for line in shown.splitlines() if line.startswith(("output", "check")))
+    assert facts["output"] == f"3 chunk(s); baton tasks output {task_id}"
+    assert re.match(r'2, saved [0-9.]+s ago: \{"row":9,"seen":"xxx.{,300}…$', facts["checkpoint"])
+    assert output == (exits.OK, '[2,3]\n"\x9b1m"\n{"sum":5}\n', "")
+    assert nothing == (exits.OK, "", f"task {silent} has no output\n")
+    assert "checkpoint" not in said(stage.run("tasks", "show", silent))
+    with stage.terminal("tasks", "output", str(task_id)) as terminal:
+        terminal.expect('"sum"')
+        assert terminal.ended() == exits.OK
+        assert "\x9b" not in terminal.shown
 
 
 def test_a_task_that_does_not_run_is_explained(stage: Scene) -> None:
