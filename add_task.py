@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 ROOT = Path(__file__).resolve().parent
 PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -24,11 +25,14 @@ import msgspec
 from rich.console import Console
 
 from shared import exits, progress
+from shared.cli.command import Ids, Seconds, flat
 from shared.client import DispatcherClient
 from shared.follow import Follower
 from shared.progress import encoded, ids_in_words
 from shared.protocol import DEFAULT_QUEUE, Submission
 from shared.settings import load_or_exit
+
+_FIELDS: Final = {"delay": "delay_seconds", "time_limit": "timeout_seconds", "retries": "max_retries"}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,13 +42,18 @@ from shared.settings import load_or_exit
 @click.option("--type", "type_", metavar="T", help="Submit tasks of this type instead of prime.")
 @click.option("--payload", metavar="JSON", help="Their payload, for example '{\"seconds\": 3}'.")
 @click.option("--priority", type=click.IntRange(-32768, 32767), default=0, metavar="N", help="Higher goes first.")
-@click.option("--delay", type=click.FloatRange(0), metavar="S", help="Do not start within S seconds.")
+@click.option("--delay", type=Seconds(least=0.0), help="Do not start within this (90, 5m, 2h).")
+@click.option("--deadline", metavar="WHEN", help="Do not start after this: ISO 8601, as 2027-01-15T08:00:00Z.")
+@click.option("--time-limit", type=Seconds(), help="Stop an attempt that takes longer than this.")
 @click.option("--retries", type=click.IntRange(0, 1000), metavar="N", help="Try again so often after failures.")
 @click.option("--queue", default=DEFAULT_QUEUE, metavar="Q", help="For workers that serve this queue.")
+@click.option("--profile", metavar="P", help="Options that the dispatcher knows by this name.")
+@click.option("--limit-key", metavar="K", help="The limit of this key counts it (./baton limits).")
+@click.option("--depends-on", metavar="ID", multiple=True, type=Ids(), help="Wait for this task; may be repeated.")
 @click.option("--unique-key", metavar="K", help="No second task while one with this key lives.")
 @click.option("--tag", "tags", multiple=True, metavar="T", help="A label; may be given several times.")
 @click.option("--wait", is_flag=True, help="Show progress until all have ended, then the results.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="Wait at most S seconds.")
+@click.option("--timeout", type=Seconds(), help="Wait no longer than this (90, 5m, 2h).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 @click.option("--url", metavar="URL", help="The dispatcher; default from .env.")
 def add_task(
@@ -53,27 +62,21 @@ def add_task(
     algorithm: str | None,
     type_: str | None,
     payload: str | None,
-    priority: int,
-    delay: float | None,
-    retries: int | None,
-    queue: str,
-    unique_key: str | None,
-    tags: tuple[str, ...],
     wait: bool,
     timeout: float | None,
     as_json: bool,
     url: str | None,
+    **options: Any,
 ) -> None:
     """Submit COUNT tasks: the primes up to LIMIT by ALGORITHM (sieve or trial_division), or any --type."""
-    if unique_key is not None and count > 1:
+    if options["unique_key"] is not None and count > 1:
         raise click.UsageError("with --unique-key COUNT is 1: of several tasks only one could live")
-    submission = _submission(limit, algorithm, type_, payload)
-    submission.priority, submission.delay_seconds, submission.max_retries = priority, delay, retries
-    submission.queue, submission.unique_key, submission.tags = queue, unique_key, list(tags) or None
+    submission = msgspec.structs.replace(_submission(limit, algorithm, type_, payload), **_described(options))
     client = DispatcherClient(url or load_or_exit().dispatcher_urls)
     code = exits.OK
     with exits.exit_codes("stopped waiting; the tasks go on"):
-        answer = client.submit_many([submission] * count) if unique_key is None else client.submit(submission)
+        alone = submission.unique_key is not None
+        answer = client.submit(submission) if alone else client.submit_many([submission] * count)
         ids: list[int] = answer.get("task_ids") or [answer["task_id"]]
         if warning := answer.get("warning"):
             Console(stderr=True).print(f"warning: {warning}", style="yellow", highlight=False)
@@ -83,6 +86,13 @@ def add_task(
             client.patience_seconds = progress.PATIENCE_SECONDS
             code = progress.wait(Follower(client, ids), timeout, Console(stderr=as_json), as_json)
     sys.exit(code)
+
+
+def _described(options: dict[str, Any]) -> dict[str, Any]:
+    """What the options say, in the words of the protocol; a profile fills in what they do not."""
+    several = {"tags": list(options.pop("tags")), "depends_on": flat(options.pop("depends_on"))}
+    said = {_FIELDS.get(name, name): value for name, value in {**options, **several}.items()}
+    return {name: value for name, value in said.items() if value not in (None, [])}
 
 
 def _tell(words: str, json: str | None, wait: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
 
 import click
@@ -38,7 +38,18 @@ class Verb(click.Command):
 
 
 class Noun(click.Group):
-    """A group whose verbs are listed in the order in which one needs them."""
+    """A group whose verbs are listed in the order in which one needs them.
+
+    `elsewhere`: what to type for verbs that one looks for here.
+    """
+
+    elsewhere: Mapping[str, str] = {}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb of that name; a usage error names the way to one that is elsewhere."""
+        if cmd_name in self.elsewhere:
+            ctx.fail(f"no such command {cmd_name!r}; use {self.elsewhere[cmd_name]}")
+        return super().get_command(ctx, cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """As they were added."""
@@ -130,9 +141,11 @@ def verb(group: click.Group, name: str, *examples: str, asks: bool = False) -> C
     return register
 
 
-def group(name: str, what: str) -> click.Group:
-    """A noun: a group of verbs."""
-    return Noun(name, help=what, context_settings=CONTEXT, no_args_is_help=True)
+def group(name: str, what: str, elsewhere: Mapping[str, str] | None = None) -> click.Group:
+    """A noun: a group of verbs; and what to use for verbs that are `elsewhere`."""
+    made = Noun(name, help=what, context_settings=CONTEXT, no_args_is_help=True)
+    made.elsewhere = elsewhere or {}
+    return made
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]

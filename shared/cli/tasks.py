@@ -30,7 +30,12 @@ from shared.cli.watching import watch
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
 
-tasks = group("tasks", "Look at tasks, wait for them, steer them.")
+SUBMIT = "./add_task.py COUNT --type T --payload JSON"
+tasks = group(
+    "tasks",
+    "Look at tasks, wait for them, steer them. Submit them with add_task.py.",
+    elsewhere={"submit": SUBMIT, "add": SUBMIT},
+)
 
 STATE_CHARS = 200  # of a checkpoint's state, which may be a megabyte
 PARENTS_ASKED = 20  # of a task that is explained; each is a question

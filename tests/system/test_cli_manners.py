@@ -86,6 +86,7 @@ def test_every_verb_says_when_the_dispatcher_does_not_answer(stage: Scene, path:
         ([], "Usage"),
         (["tasks"], "Usage"),
         (["nonsense"], "nonsense"),
+        (["tasks", "submit", "--type", "x"], "use ./add_task.py COUNT --type T --payload JSON"),
         (["tasks", "list", "--status", "odd"], "baton tasks list --help"),
         (["tasks", "show", "abc"], "abc"),
         (["tasks", "show", "0"], "0"),
