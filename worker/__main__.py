@@ -26,7 +26,7 @@ _SETTINGS: Final = {  # what options stand for
 }
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("name", default="worker-1")
 @click.option("--count", type=click.IntRange(1, 1000), default=1, help="Start so many workers at once.")
 @click.option("--slots", help="Tasks to compute at once: a number, or 'auto' for one per core.")
@@ -36,7 +36,10 @@ _SETTINGS: Final = {  # what options stand for
 @click.option("--queues", help="Serve only these queues, comma-separated.")
 @click.option("--burst", is_flag=True, help="End when there is nothing to do.")
 def main(name: str, count: int, types: str | None, burst: bool, **given: str | None) -> None:
-    """Run a worker called NAME until it is stopped (Ctrl-C or SIGTERM; a second one: at once)."""
+    """Run a worker called NAME (default: worker-1) until it is stopped.
+
+    Ctrl-C or SIGTERM stops it politely, a second one at once.
+    """
     wrong = name_problem(name)
     if wrong is not None:
         raise click.BadParameter(f"{name!r}: {wrong}", param_hint="NAME")
@@ -77,4 +80,4 @@ def _run_one(settings: Settings, name: str, types: str | None, burst: bool) -> i
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="./start_worker.sh")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import psutil
 import pytest
 
 from analysis.cluster import Cluster, cluster
+from shared.settings import ROOT
 from tests.support.stores import Store
 from tests.system.support import running, submit
 
@@ -132,3 +135,13 @@ def test_a_worker_leaves_in_time_and_keeps_its_result_when_nobody_takes_it(odd_b
 
 def lives(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("asked", ["-h", "--help"])
+def test_a_worker_says_how_it_is_started(asked: str) -> None:
+    command = [sys.executable, "-m", "worker", asked]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+    assert ran.returncode == 0
+    assert ran.stdout.startswith("Usage: ./start_worker.sh [OPTIONS] [NAME]")
+    assert "NAME (default: worker-1)" in ran.stdout
