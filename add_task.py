@@ -25,7 +25,7 @@ import msgspec
 from rich.console import Console
 
 from shared import exits, progress
-from shared.cli.command import Ids, Seconds, flat
+from shared.cli.command import Ids, Seconds, Whole, flat
 from shared.client import DispatcherClient
 from shared.follow import Follower
 from shared.progress import encoded, ids_in_words
@@ -36,16 +36,16 @@ _FIELDS: Final = {"delay": "delay_seconds", "time_limit": "timeout_seconds", "re
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("count", type=click.IntRange(min=1), default=1)
-@click.argument("limit", type=click.IntRange(0, 10**12), required=False)
+@click.argument("count", type=Whole(1), default=1)
+@click.argument("limit", type=Whole(0, 10**12), required=False)
 @click.argument("algorithm", type=click.Choice(["sieve", "trial_division"]), required=False)
 @click.option("--type", "type_", metavar="T", help="Submit tasks of this type instead of prime.")
 @click.option("--payload", metavar="JSON", help="Their payload, for example '{\"seconds\": 3}'.")
-@click.option("--priority", type=click.IntRange(-32768, 32767), default=0, metavar="N", help="Higher goes first.")
+@click.option("--priority", type=Whole(-32768, 32767), default=0, metavar="N", help="Higher goes first.")
 @click.option("--delay", type=Seconds(least=0.0), help="Do not start within this (90, 5m, 2h).")
 @click.option("--deadline", metavar="WHEN", help="Do not start after this: ISO 8601, as 2027-01-15T08:00:00Z.")
 @click.option("--time-limit", type=Seconds(), help="Stop an attempt that takes longer than this.")
-@click.option("--retries", type=click.IntRange(0, 1000), metavar="N", help="Try again so often after failures.")
+@click.option("--retries", type=Whole(0, 1000), metavar="N", help="Try again so often after failures.")
 @click.option("--queue", default=DEFAULT_QUEUE, metavar="Q", help="For workers that serve this queue.")
 @click.option("--profile", metavar="P", help="Options that the dispatcher knows by this name.")
 @click.option("--limit-key", metavar="K", help="The limit of this key counts it (./baton limits).")

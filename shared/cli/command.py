@@ -13,7 +13,7 @@ import click
 from shared import errors, exits
 from shared.cli import screen
 from shared.client import DispatcherClient
-from shared.protocol import PAGE_MAX
+from shared.protocol import INTEGER_MAX, PAGE_MAX
 from shared.settings import Settings, load_or_exit
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the dispatcher's JSON.")
@@ -21,6 +21,7 @@ _URL: Final = click.option("--url", metavar="URL", help="Where the dispatcher is
 _YES: Final = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 TEN_YEARS: Final = 10 * 365 * 86400.0  # in seconds; the longest that the dispatcher takes
+NO_ID: Final = "task id; ids are whole numbers from 1"
 Body = Callable[..., int | None]
 
 
@@ -173,6 +174,21 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
         return seconds
 
 
+class Whole(click.IntRange):
+    """A whole number from `least` to `most`; one that is not says `what` it is none of."""
+
+    def __init__(self, least: int, most: int | None = None, what: str = "") -> None:
+        super().__init__(least, most)
+        self._what = what or f"whole number from {least:,}" + ("" if most is None else f" to {most:,}")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """As a number."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is no {self._what}", param, ctx)
+
+
 class Ids(click.ParamType):  # type: ignore[type-arg]
     """Ids of tasks; '-' reads them from standard input, separated by blanks or lines."""
 
@@ -185,7 +201,7 @@ class Ids(click.ParamType):  # type: ignore[type-arg]
         words = sys.stdin.read().split() if value == "-" else [value]
         wrong = [word for word in words if not (word.isascii() and word.isdigit() and 0 < int(word) < 2**63)]
         if wrong:
-            self.fail(f"{wrong[0]!r} is no task id; ids are whole numbers from 1", param, ctx)
+            self.fail(f"{wrong[0]!r} is no {NO_ID}", param, ctx)
         return [int(word) for word in words]
 
 
@@ -204,13 +220,13 @@ def flat(ids: tuple[list[int], ...]) -> list[int]:
     return found
 
 
-task_id_argument = click.argument("task_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+task_id_argument = click.argument("task_id", metavar="ID", type=Whole(1, INTEGER_MAX, NO_ID))
 limit_option = click.option(
     "--limit",
-    type=click.IntRange(1, PAGE_MAX),
+    type=Whole(1, PAGE_MAX),
     default=20,
     show_default=True,
     metavar="N",
     help="At most so many.",
 )
-after_option = click.option("--after", type=click.IntRange(1), metavar="ID", help="Go on after this id.")
+after_option = click.option("--after", type=Whole(1, INTEGER_MAX), metavar="ID", help="Go on after this id.")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import click
 
 from shared.cli import screen
-from shared.cli.command import Seconds, Session, group, verb
+from shared.cli.command import Seconds, Session, Whole, group, verb
 
 queues = group("queues", "What stands in each queue; pause and resume queues.")
 types = group("types", "Pause and resume types of task.")
@@ -88,14 +88,14 @@ def _named(limit: dict[str, Any]) -> tuple[str, str]:
 def _starts(limit: dict[str, Any]) -> str | None:
     if limit["max_starts"] is None:
         return None
-    return f"{limit['max_starts']} in {limit['per_seconds']:g}s"
+    return f"{limit['max_starts']} in {screen.period(limit['per_seconds'])}"
 
 
 @verb(limits, "set", "baton limits set type prime --running 2", "baton limits set key mail --starts 10 --per 1m")
 @click.argument("kind", type=KINDS)
 @click.argument("name", metavar="NAME")
-@click.option("--running", type=click.IntRange(0), metavar="N", help="At most N run at once.")
-@click.option("--starts", type=click.IntRange(1), metavar="N", help="At most N start within --per.")
+@click.option("--running", type=Whole(0), metavar="N", help="At most N run at once.")
+@click.option("--starts", type=Whole(1), metavar="N", help="At most N start within --per.")
 @click.option("--per", type=Seconds(), help="The time that --starts is about (90, 5m, 2h).")
 def set_limit(
     baton: Session, kind: str, name: str, running: int | None, starts: int | None, per: float | None

@@ -17,6 +17,7 @@ from shared.cli import screen
 from shared.cli.command import (
     Seconds,
     Session,
+    Whole,
     after_option,
     flat,
     group,
@@ -39,11 +40,21 @@ tasks = group(
 
 STATE_CHARS = 200  # of a checkpoint's state, which may be a megabyte
 PARENTS_ASKED = 20  # of a task that is explained; each is a question
-STATUSES = click.Choice([str(status) for status in TaskStatus])
+
+
+class Status(click.Choice[str]):
+    """Where a task stands; one that is in progress may be called running, as queues and workers have it."""
+
+    def __init__(self) -> None:
+        super().__init__([str(status) for status in TaskStatus])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The word of the protocol."""
+        return super().convert(str(TaskStatus.IN_PROGRESS) if value == "running" else value, param, ctx)
 
 
 @verb(tasks, "list", "baton tasks list", "baton tasks list --status failed --type prime --limit 5")
-@click.option("--status", type=STATUSES, help="Only those that stand so.")
+@click.option("--status", type=Status(), help="Only those that stand so.")
 @click.option("--type", metavar="T", help="Only those of this type.")
 @click.option("--queue", metavar="Q", help="Only those of this queue.")
 @click.option("--tag", metavar="T", help="Only those with this tag.")
@@ -246,7 +257,7 @@ def decoded(text: str, option: str) -> Any:
 
 @verb(tasks, "logs", "baton tasks logs 1", "baton tasks logs 1 --attempt 1")
 @task_id_argument
-@click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only what attempt N said.")
+@click.option("--attempt", type=Whole(1), metavar="N", help="Only what attempt N said.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the task ends.")
 def show_logs(baton: Session, task_id: int, attempt: int | None, follow: bool) -> None:
     """Print what a task has printed and logged."""
@@ -308,7 +319,7 @@ def explain_task(baton: Session, task_id: int) -> None:
         else f"in about {screen.span(forecast)}"
     )
     facts = [("task", found["task_id"]), ("status", screen.cell(found["status"])), ("why", found["message"])]
-    known = [(name.replace("_", " "), _plain(value)) for name, value in found["details"].items()]
+    known = [_known(name, value) for name, value in found["details"].items()]
     if found["status"] == TaskStatus.BLOCKED and not baton.as_json:
         known.append(("waits for", _live_parents(baton, task_id)))
     baton.answer(found, screen.facts([*facts, ("may start", when), *known]))
@@ -322,6 +333,13 @@ def _live_parents(baton: Session, task_id: int) -> str:
             status = baton.client.task(parent_id)["status"]
             waits += [] if status in ENDED else [f"{parent_id} ({status})"]
     return ", ".join(waits)
+
+
+def _known(name: str, value: Any) -> tuple[str, Any]:
+    """A fact behind an explanation, as people write it: per 1h for per_seconds 3600.0."""
+    if name.endswith("_seconds") and isinstance(value, int | float):
+        return name.removesuffix("_seconds").replace("_", " "), screen.period(value)
+    return name.replace("_", " "), _plain(value)
 
 
 def _plain(value: Any) -> Any:

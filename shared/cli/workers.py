@@ -9,7 +9,7 @@ import click
 
 from shared import exits, pidfile
 from shared.cli import screen
-from shared.cli.command import Seconds, Session, group, verb
+from shared.cli.command import Seconds, Session, Whole, group, verb
 from shared.cli.crew import Started, await_all, free_names, start
 from shared.lifecycle import WorkerState
 from shared.pidfile import Record
@@ -59,7 +59,7 @@ def pause_workers(baton: Session, names: tuple[str, ...]) -> int:
 @names_argument
 def resume_workers(baton: Session, names: tuple[str, ...]) -> int:
     """Undo pause, and drain as long as they have not left."""
-    return baton.each(names, lambda name: baton.client.resume("worker", name), _told)
+    return baton.each(names, lambda name: baton.client.resume("worker", name), _resumed)
 
 
 @verb(workers, "drain", "baton workers drain worker-1")
@@ -69,6 +69,10 @@ def drain_workers(baton: Session, names: tuple[str, ...]) -> int:
     return baton.each(names, baton.client.drain_worker, _told)
 
 
+def _resumed(worker: dict[str, Any]) -> str:
+    return f"worker {worker['name'] or worker['worker_id']} takes tasks again"
+
+
 def _told(worker: dict[str, Any]) -> str:
     return f"worker {worker['name'] or worker['worker_id']} is {worker['state']}"
 
@@ -76,8 +80,11 @@ def _told(worker: dict[str, Any]) -> str:
 @verb(workers, "remove", "baton workers remove worker-9 --yes", asks=True)
 @names_argument
 def remove_workers(baton: Session, names: tuple[str, ...]) -> int:
-    """Forget dead or stopped workers. What one still held goes to others."""
-    baton.confirm(f"forget {', '.join(names)}")
+    """Forget dead or stopped workers. What one still held goes to others.
+
+    Tasks no longer say that they ran there: `tasks show` has no name beside those attempts.
+    """
+    baton.confirm(f"forget {', '.join(names)}, and which attempts were made there")
     return baton.each(
         names,
         baton.client.forget_worker,
@@ -94,7 +101,7 @@ def remove_workers(baton: Session, names: tuple[str, ...]) -> int:
     "baton workers start 2 --prefix lab",
     "baton workers start 1 --prefix gpu --queues gpu --slots 2",
 )
-@click.argument("count", metavar="N", type=click.IntRange(1, STARTED_MAX))
+@click.argument("count", metavar="N", type=Whole(1, STARTED_MAX))
 @click.option("--prefix", default="worker", show_default=True, metavar="P", help="Call them P-1, P-2, …")
 @click.option("--slots", metavar="N", help="Tasks each computes at once: a number, or 'auto'.")
 @click.option("--threads", metavar="N", help="Tasks that wait, at once in each slot.")

@@ -185,17 +185,27 @@ def test_workers_are_listed_paused_resumed_drained_and_removed(stage: Scene) -> 
 
     said(stage.run("workers", "pause", "w-life"))
     paused = said(stage.run("workers", "list"))
-    said(stage.run("workers", "resume", "w-life-id"))
+    resumed = said(stage.run("workers", "resume", "w-life-id"))
     drained = stage.run("workers", "drain", "w-life", "--json").json
     living = stage.run("workers", "remove", "w-life", "--yes")
     stage.exchange("w-life", state="stopped")
     removed = stage.run("workers", "remove", "w-life", "--yes")
 
     assert [line.split()[1] for line in paused.splitlines() if line.startswith("w-life")] == ["paused"]
+    assert resumed == "worker w-life takes tasks again\n"
     assert drained["state"] == "draining"
     assert (living.code, living.err.count("\n")) == (exits.REFUSED, 1)
     assert removed.out == "worker w-life is forgotten\n"
     assert stage.run("workers", "pause", "w-life").code == exits.NOT_FOUND
+
+
+def test_removing_a_worker_says_what_is_forgotten_with_it(stage: Scene) -> None:
+    stage.exchange("w-known", state="stopped")
+
+    refused = stage.run("workers", "remove", "w-known")
+
+    assert "forget w-known, and which attempts were made there?" in refused.err
+    assert (refused.code, "w-known" in said(stage.run("workers", "list", "--gone"))) == (exits.USAGE, True)
 
 
 def test_workers_that_are_gone_are_listed_on_request(stage: Scene) -> None:
@@ -233,7 +243,7 @@ def test_limits_are_set_listed_and_removed(stage: Scene) -> None:
     removed = stage.run("limits", "remove", "key", "mail", "--yes")
     absent = stage.run("limits", "remove", "key", "mail", "--yes")
 
-    assert ["key", "mail", "0", "2", "10", "in", "60s"] in [line.split() for line in listed.splitlines()]
+    assert ["key", "mail", "0", "2", "10", "in", "1m"] in [line.split() for line in listed.splitlines()]
     assert (removed.code, absent.code) == (exits.OK, exits.NOT_FOUND)
     assert stage.run("limits", "set", "key", "mail").code == exits.USAGE
     assert stage.run("limits", "set", "key", "mail", "--starts", "3").code == exits.USAGE

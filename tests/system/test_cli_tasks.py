@@ -34,6 +34,15 @@ def test_tasks_are_listed_by_what_one_asks_for(stage: Scene) -> None:
     assert failed == stage.client.tasks(tag="mine", status="failed")
 
 
+def test_what_is_in_progress_may_be_called_running(stage: Scene) -> None:
+    stage.submit("runs")
+    grant = stage.claim("runs")
+
+    listed = stage.run("tasks", "list", "--type", "runs", "--status", "running", "--json").json
+
+    assert [task["task_id"] for task in listed["tasks"]] == [grant.task_id]
+
+
 def test_a_listing_goes_on_where_it_ended(stage: Scene) -> None:
     ids = [stage.submit("pages") for _ in range(3)]
 
@@ -225,6 +234,16 @@ def test_a_task_that_does_not_run_is_explained(stage: Scene) -> None:
         "it is not due before" in told and "in about 1h00m" in told.replace("59m", "1h00m")[:400]
     ) or "59m" in told
     assert stage.run("tasks", "explain", str(task_id), "--json").json["reason"] == "not_due"
+
+
+def test_a_full_limit_is_explained_as_it_was_set(stage: Scene) -> None:
+    said(stage.run("limits", "set", "type", "rare", "--starts", "1", "--per", "1h"))
+    first, second = stage.submit("rare"), stage.submit("rare")
+    assert stage.claim("rare").task_id == first
+
+    told = said(stage.run("tasks", "explain", str(second)))
+
+    assert ["per", "1h"] in [line.split() for line in told.splitlines()]
 
 
 def test_a_blocked_task_is_explained_by_what_it_waits_for(stage: Scene) -> None:
