@@ -36,3 +36,9 @@ def test_what_is_to_come_says_in_how_long() -> None:
 )
 def test_a_moment_has_its_date_and_its_zone(at: str, zone: str, shown: str) -> None:
     assert screen.dated(at, zone) == shown
+
+
+def test_a_time_of_another_day_has_its_date() -> None:
+    yesterday = datetime.now().astimezone() - timedelta(days=1)
+
+    assert screen.clock(yesterday.isoformat()) == yesterday.strftime("%Y-%m-%d %H:%M:%S")
