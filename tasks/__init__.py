@@ -24,7 +24,7 @@ __all__ = ["Again", "Fail", "Interrupted", "Retry", "TaskContext", "TaskType", "
 # Parts of this package that declare no task by themselves. The sieve loads numpy, which an idle child does
 # without; commands are declared where a worker allows programs.
 _NOT_TASKS: Final = frozenset(
-    {"arguments", "board", "checkpoint_folder", "command_task", "context", "program", "sieve"}
+    {"arguments", "board", "body", "checkpoint_folder", "command_task", "context", "program", "sieve"}
 )
 
 _CHECKOUT: Final = Path(__file__).resolve().parent.parent

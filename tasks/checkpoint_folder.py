@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from shared.protocol import BODY_BYTES_MAX
+from tasks.body import TooLarge
 
 _UNFINISHED: Final = ".tmp"  # files of this ending are still being written
 _ENTRY_BYTES: Final = 16  # of JSON around a name and its contents
 
 Listing = dict[str, tuple[int, int]]  # name -> size, time of change
-
-
-class TooLarge(Exception):
-    """The files do not fit into a checkpoint; the message has the figures."""
 
 
 class CheckpointFolder:

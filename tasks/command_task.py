@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from tasks import task
-from tasks.checkpoint_folder import CheckpointFolder, TooLarge
+from tasks.body import TooLarge
+from tasks.checkpoint_folder import CheckpointFolder
 from tasks.context import Again, Fail, Interrupted, TaskContext
 from tasks.program import Group, Program
 

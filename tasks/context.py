@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 import msgspec
 from msgspec import Raw
 
-from shared.protocol import BODY_BYTES_MAX, EMPTY_OBJECT, MESSAGE_CHARS_MAX, Checkpoint, CheckpointBody, Grant
+from shared.protocol import EMPTY_OBJECT, MESSAGE_CHARS_MAX, Checkpoint, CheckpointBody, Grant
 from tasks.board import Board
+from tasks.body import encode_body
 
 # A state of up to so many bytes is written down at every call (about a microsecond), a larger one only
 # when it is due, so that `checkpoint` stays cheap in a tight loop.
@@ -49,23 +50,7 @@ class Again(Exception):
     """The task has saved a checkpoint and wants to go on from it, anywhere: nothing is spent."""
 
 
-def _as_json(value: Any) -> Any:
-    """Numpy's numbers and arrays become plain ones; anything else is the task's mistake."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"a {type(value).__name__} cannot be sent as JSON")
-
-
-encode: Final = msgspec.json.Encoder(enc_hook=_as_json).encode
 _decode: Final = msgspec.json.Decoder().decode
-
-
-def encode_body(value: Any, what: str) -> Raw:
-    """`value` as JSON; raises Fail if it is larger than a body may be."""
-    body = encode(value)
-    if len(body) > BODY_BYTES_MAX:
-        raise Fail(f"{what} has {len(body)} bytes, {BODY_BYTES_MAX} are allowed; large data go elsewhere")
-    return Raw(body)
 
 
 def _print(text: str, level: Level) -> None:

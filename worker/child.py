@@ -22,7 +22,8 @@ from msgspec import Raw
 from shared.protocol import Checkpoint, Grant, Result
 from tasks import REGISTRY, DiscoveryError, TaskType, discover
 from tasks.board import Board, StopReason
-from tasks.context import Interrupted, TaskContext, TaskLog, encode_body
+from tasks.body import NotSendable, encode_body
+from tasks.context import Interrupted, TaskContext, TaskLog
 from worker.channel import (
     CHECKPOINT,
     HELLO,
@@ -115,7 +116,10 @@ class StrandRunner:
             raise Interrupted
         if self._board.stop_reason(self._serial) in OVERRUN:
             raise Interrupted  # it noticed and returned, before the signal came or on a thread, where none comes
-        return encode_body(value, "the result")
+        try:
+            return encode_body(value, "the result")
+        except NotSendable as problem:
+            raise problem.with_traceback(None) from None  # no line of the task's is in it
 
     def _save(self, checkpoint: Checkpoint) -> None:
         """Send a checkpoint whole: an interruption waits until it is out."""

@@ -14,6 +14,7 @@ from shared.protocol import ERROR_BYTES_MAX, Grant, Result
 from tasks import TaskType
 from tasks.arguments import BadPayload
 from tasks.board import StopReason
+from tasks.body import NotSendable
 from tasks.context import Again, Fail, Interrupted, Retry
 from worker.channel import Declared
 
@@ -51,7 +52,7 @@ def failure_of(
         result.retryable = False
         result.error = error_body("BadPayload", str(error))
     else:
-        result.retryable = not isinstance(error, Fail)
+        result.retryable = not isinstance(error, Fail | NotSendable)
         result.retry_after_seconds = error.after_seconds if isinstance(error, Retry) else None
         result.error = error_body(type(error).__name__, _message(error), _traceback(error))
 
@@ -123,11 +124,14 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
+    """Where the task's own code was; empty if the error comes from outside of it."""
     from traceback import format_exception  # loaded here: most children never need it
 
     own = error.__traceback__
     for _ in range(2):  # leave out the two frames of child.py
-        own = own.tb_next if own and own.tb_next else own
+        own = own and own.tb_next
+    if own is None:
+        return ""
     try:
         return "".join(format_exception(type(error), error, own))
     except Exception as broken:

@@ -98,9 +98,15 @@ def overrun(ctx: TaskContext) -> None:
 
 
 @task("odd.return")
-def give_back(ctx: TaskContext, size: int = 0, unknown: bool = False) -> Any:
+def give_back(ctx: TaskContext, size: int = 0, number: str = "1", unknown: bool = False) -> Any:
     """Returns something that cannot travel."""
-    return object() if unknown else "x" * size
+    return object() if unknown else {"text": "x" * size, "number": float(number)}
+
+
+@task("odd.save")
+def save(ctx: TaskContext) -> None:
+    """Saves something that cannot travel."""
+    ctx.checkpoint({"number": float("inf")})
 
 
 @task("odd.pure", pure=True)

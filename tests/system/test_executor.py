@@ -241,8 +241,6 @@ def test_a_resumed_task_continues_its_sequence(bench: Bench) -> None:
         ("odd.retry", {}, {"retryable": True, "retry_after_seconds": 12.5}),
         ("odd.fail", {}, {"retryable": False, "max_retries": 7}),
         ("odd.fail", {"massage": 1}, {"retryable": False, "max_retries": 7}),
-        ("odd.return", {"size": 2**20}, {"retryable": False}),
-        ("odd.return", {"unknown": True}, {"retryable": True}),
         ("nobody.knows", {}, {"retryable": True}),
     ],
 )
@@ -253,6 +251,34 @@ def test_each_failure_says_whether_to_retry(
 
     assert result.outcome == "failed"
     assert {name: getattr(result, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind", "message"),
+    [
+        ({"size": 2**20}, "TooLarge", "the result has 1048"),
+        ({"unknown": True}, "NotSendable", "the result cannot be sent as JSON: result is of type object"),
+        ({"number": "nan"}, "NotSendable", "the result cannot be sent as JSON: result.number is nan"),
+    ],
+)
+def test_a_result_that_cannot_be_sent_fails_its_task_for_good(
+    bench: Bench, payload: dict[str, Any], kind: str, message: str
+) -> None:
+    result = bench.result_of(bench.add("odd.return", **payload))
+
+    error = error_of(result)
+    assert (result.outcome, result.retryable, error["type"]) == ("failed", False, kind)
+    assert error["message"].startswith(message)
+    assert "traceback" not in error
+
+
+def test_a_checkpoint_that_cannot_be_sent_fails_its_task_for_good_and_names_the_line(bench: Bench) -> None:
+    result = bench.result_of(bench.add("odd.save"))
+
+    error = error_of(result)
+    assert (result.outcome, result.retryable, error["type"]) == ("failed", False, "NotSendable")
+    assert error["message"].startswith("the checkpoint's state cannot be sent as JSON: state.number is inf")
+    assert "in save\n    ctx.checkpoint(" in error["traceback"]
 
 
 def test_progress_and_message_can_be_seen(bench: Bench) -> None:
@@ -366,4 +392,4 @@ def test_a_large_payload_and_a_large_result_pass(bench: Bench) -> None:
     returned = bench.result_of(bench.add("odd.return", size=1_000_000))
 
     assert len(error_of(failed)["message"]) == 16_000
-    assert len(bytes(returned.result)) == 1_000_002
+    assert len(msgspec.json.decode(returned.result)["text"]) == 1_000_000

@@ -120,8 +120,18 @@ def ending(error: BaseException, reason: StopReason = StopReason.NONE) -> tuple[
     return result, msgspec.json.decode(result.error) or {}
 
 
+def raise_deep(error: Exception, frames: int = 2) -> None:
+    """As a task does, below the frames of the child that runs it."""
+    if frames:
+        raise_deep(error, frames - 1)
+    raise error
+
+
 def test_an_exception_is_a_failure_that_may_be_retried() -> None:
-    result, error = ending(ValueError("no such luck"))
+    with pytest.raises(ValueError, match="luck") as raised:
+        raise_deep(ValueError("no such luck"))
+
+    result, error = ending(raised.value)
 
     assert (result.outcome, result.retryable) == ("failed", True)
     assert (error["type"], error["message"]) == ("ValueError", "no such luck")

@@ -12,7 +12,8 @@ import pytest
 
 from shared.protocol import BODY_BYTES_MAX
 from tasks.board import StopReason
-from tasks.context import Fail, Interrupted, TaskContext, TaskLog, encode_body
+from tasks.body import NotSendable
+from tasks.context import Interrupted, TaskContext, TaskLog
 from tests.support.trial import Trial
 
 
@@ -145,9 +146,26 @@ def test_an_interruption_passes_through_a_handler_of_exceptions() -> None:
     assert not issubclass(Interrupted, Exception)
 
 
-def test_a_state_beyond_the_limit_fails_the_task_with_the_sizes() -> None:
-    with pytest.raises(Fail, match=f"{BODY_BYTES_MAX} are allowed"):
-        Trial().checkpoint("x" * BODY_BYTES_MAX)
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"state": "x" * BODY_BYTES_MAX}, "the checkpoint's state has 1048578 bytes"),
+        ({"state": {"mean": math.nan}}, "the checkpoint's state cannot be sent as JSON: state.mean is nan"),
+        ({"state": 1, "output": [math.inf]}, r"an output chunk cannot be sent as JSON: chunk\[0\] is inf"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_sent_is_refused_and_the_one_before_is_kept(
+    given: dict[str, Any], named: str
+) -> None:
+    trial = Trial(interval_seconds=3600)
+    trial.checkpoint("before")
+
+    with pytest.raises(NotSendable, match=named):
+        trial.checkpoint(**given)
+
+    last = trial.unsent()
+    assert last is not None
+    assert (msgspec.json.decode(last.state), last.output) == ("before", [])
 
 
 @pytest.mark.parametrize(
@@ -183,14 +201,6 @@ def test_a_resumed_loop_gets_its_state_back() -> None:
     _add_up(trial, [], state)
 
     assert state == {"sum": sum(range(10, 30, 2))}
-
-
-def test_numpy_values_become_plain_ones() -> None:
-    import numpy as np
-
-    body = encode_body({"count": np.int64(3), "primes": np.array([2, 3])}, "the result")
-
-    assert msgspec.json.decode(body) == {"count": 3, "primes": [2, 3]}
 
 
 def test_a_context_without_arguments_serves_for_a_trial() -> None:
