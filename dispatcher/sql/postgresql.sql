@@ -107,7 +107,7 @@ SELECT e.task_id, e.lease_id, e.attempt, e.outcome
 
 -- name: complete
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
-       missing_since = NULL, running = 0, alone = 0, progress = 1
+       missing_since = NULL, running = 0, alone = 0, progress = 1, message = NULL
  WHERE task_id = ANY (ARRAY(SELECT CAST(value ->> 0 AS BIGINT) FROM json_array_elements(CAST(:rows AS json))))
    AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
 RETURNING task_id, queue || '/' || type, resumed_seconds, checkpoint_seq, limit_key, flow_id, kin;

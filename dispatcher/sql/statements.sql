@@ -321,7 +321,7 @@ SELECT task_id, queue || '/' || type, resumed_seconds, checkpoint_seq, limit_key
  WHERE task_id IN (SELECT value ->> 0 FROM jsonb_each(:rows)) AND attempt = :attempt AND lease_id = :lease_id
    AND status = 'in-progress';
 UPDATE tasks SET status = 'completed', finished_at = :now, lease_id = NULL, lease_expires_at = NULL,
-       missing_since = NULL, running = 0, alone = 0, progress = 1
+       missing_since = NULL, running = 0, alone = 0, progress = 1, message = NULL
  WHERE task_id IN (SELECT value ->> 0 FROM jsonb_each(:rows)) AND attempt = :attempt AND lease_id = :lease_id
    AND status = 'in-progress';
 
@@ -338,11 +338,13 @@ SELECT task_id, attempt, lease_id, queue || '/' || type, worker_key, started_at,
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress';
 
 -- name: end_attempt^
--- Fenced: fail, crash, release, reclaim and cancel differ only in what they leave behind.
+-- Fenced: fail, crash, release, reclaim and cancel differ only in what they leave behind. Its message stays with a
+-- task that ends with the attempt; the next attempt has its own.
 UPDATE tasks SET status = :status, run_at = :run_at, finished_at = :finished_at, failures = :failures,
        crashes = :crashes, releases = :releases, alone = :alone, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0,
-       progress = (SELECT c.progress FROM checkpoints c WHERE c.task_id = tasks.task_id)
+       progress = (SELECT c.progress FROM checkpoints c WHERE c.task_id = tasks.task_id),
+       message = CASE WHEN CAST(:status AS TEXT) IN ('failed', 'cancelled') THEN message END
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
 RETURNING flow_id, kin;
 

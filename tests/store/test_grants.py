@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from shared.lifecycle import TaskStatus
@@ -219,6 +221,47 @@ def test_a_heartbeat_carries_progress_and_message(tasks: Builder) -> None:
 
     view = tasks.view(grant.task_id)
     assert (view.progress, len(view.message or "")) == (0.25, 1024)
+
+
+def test_a_completed_task_shows_no_message_of_its_way(tasks: Builder) -> None:
+    grant = tasks.start()
+    tasks.hold(holding(grant, running=True, progress=0.5, message="row 2"))
+
+    tasks.report(completed(grant))
+
+    view = tasks.view(grant.task_id)
+    assert (view.progress, view.message) == (1, None)
+
+
+@pytest.mark.parametrize("report", [failed, crashed, released])
+def test_the_next_attempt_does_not_show_the_message_of_the_one_before(
+    tasks: Builder, report: Callable[[Grant], Result]
+) -> None:
+    grant = tasks.start(max_retries=3)
+    tasks.hold(holding(grant, running=True, progress=0.5, message="row 2"))
+
+    tasks.report(report(grant))
+
+    view = tasks.view(grant.task_id)
+    assert (view.progress, view.message) == (None, None)
+
+
+def test_a_reclaimed_task_shows_no_message_of_its_lost_worker(tasks: Builder) -> None:
+    grant = tasks.start()
+    tasks.hold(holding(grant, running=True, progress=0.5, message="row 2"))
+
+    tasks.fall_silent()
+
+    assert tasks.view(grant.task_id).message is None
+
+
+def test_a_task_that_failed_for_good_shows_where_it_was(tasks: Builder) -> None:
+    grant = tasks.start(max_retries=0)
+    tasks.hold(holding(grant, running=True, progress=0.5, message="row 2"))
+
+    tasks.report(failed(grant))
+
+    assert tasks.view(grant.task_id).message == "row 2"
 
 
 def test_a_heartbeat_with_senseless_progress_still_renews(tasks: Builder) -> None:
