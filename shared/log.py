@@ -76,6 +76,10 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "dispatcher_back": (INFO, "dispatcher answers again"),
     "child_died": (WARNING, "task process {pid} died: {reason}"),
     "child_unusable": (ERROR, "task processes cannot start, trying on: {reason}"),
+    "module_empty": (
+        WARNING,
+        'task module {module} declares no task: put @task("name") above a function that takes ctx',
+    ),
     "outbox_damaged": (WARNING, "kept results cannot be read, set aside as {path}: {reason}"),
     "outbox_failed": (ERROR, "results cannot be kept on disk in {path}: {reason}"),
     "outbox_stuck": (ERROR, "{path} cannot be removed, the next worker delivers it once more: {reason}"),

@@ -92,19 +92,27 @@ def task(
     return declare
 
 
-def discover(modules: Iterable[str] = (), programs: Mapping[str, str] | None = None) -> dict[str, TaskType]:
+def discover(
+    modules: Iterable[str] = (),
+    programs: Mapping[str, str] | None = None,
+    on_empty: Callable[[str], None] | None = None,
+) -> dict[str, TaskType]:
     """Import every task module of this folder and `modules` (names, or paths of .py files).
 
-    `programs`, if any, are what commands may run: names as listed, and where each is. Returns the
-    registry; raises DiscoveryError naming the module that could not be imported and why.
+    `programs`, if any, are what commands may run: names as listed, and where each is. `on_empty` is told of
+    each module that declares no task, nor imports one that does. Returns the registry; raises DiscoveryError
+    naming the module that could not be imported and why.
     """
     ours = [found.name for found in pkgutil.iter_modules(__path__) if found.name not in _NOT_TASKS]
     for name in [*(f"{__name__}.{name}" for name in ours), *modules]:
+        before = len(REGISTRY)
         try:
             _import(name)
         except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
             reason = f"{type(error).__name__}: {error}{_where(error, name)}"
             raise DiscoveryError(f"task module {name} cannot be imported: {reason}") from error
+        if on_empty and len(REGISTRY) == before and not _declares(name):
+            on_empty(name)
     if programs:
         from tasks import command_task  # loaded here: most workers allow no programs
 
@@ -112,11 +120,20 @@ def discover(modules: Iterable[str] = (), programs: Mapping[str, str] | None = N
     return REGISTRY
 
 
+def _declares(name: str) -> bool:
+    """Whether a task is declared in this module itself, which another one may have imported before."""
+    return any(kind.function.__module__ == _module(name) for kind in REGISTRY.values())
+
+
+def _module(name: str) -> str:
+    return Path(name).stem if name.endswith(".py") else name
+
+
 def _where(error: BaseException, name: str) -> str:
     """The line of the module that raised; empty if that is not known, or said by the error itself."""
     if isinstance(error, SyntaxError):
         return ""
-    own = Path(name).stem if name.endswith(".py") else name.rpartition(".")[2]
+    own = _module(name).rpartition(".")[2]
     lines = [frame.lineno for frame in extract_tb(error.__traceback__) if Path(frame.filename).stem == own]
     return f" (line {lines[-1]})" if lines else ""
 

@@ -48,9 +48,13 @@ class Declared(Struct, omit_defaults=True):
 
 
 class Hello(Struct, omit_defaults=True):
-    """A child's first frame: the types it can run, or the problem that keeps it from running any."""
+    """A child's first frame: the types it can run, or the problem that keeps it from running any.
+
+    `empty`: the task modules that declare none.
+    """
 
     types: dict[str, Declared] = {}
+    empty: list[str] = []
     problem: str | None = None
 
 

@@ -132,9 +132,10 @@ class StrandRunner:
 
 def _hello(options: Options) -> Hello:
     """Import the task modules and see what can be run."""
+    empty: list[str] = []
     try:
-        found = discover(options.modules, options.programs)
-        return Hello({name: _declared(kind) for name, kind in found.items()})
+        found = discover(options.modules, options.programs, empty.append)
+        return Hello({name: _declared(kind) for name, kind in found.items()}, empty)
     except DiscoveryError as error:
         return Hello(problem=str(error))
 

@@ -146,6 +146,8 @@ class Children:
     def _on_hello(self, child: ChildProcess, hello: Hello) -> None:
         if hello.problem is None:
             child.is_ready = True
+            for module in () if self.types else hello.empty:  # told once, by the first child
+                self._log("module_empty", module=module)
             self.types = hello.types
         elif self.types:  # a module was broken while we run: try on, somebody may mend it
             self._log("child_unusable", reason=hello.problem)

@@ -31,7 +31,7 @@ def strict(ctx: TaskContext, limit: int, mode: str = "fast") -> None:
 @pytest.fixture
 def registry() -> Iterator[dict[str, Any]]:
     """The registry, as it was afterwards."""
-    before = dict(REGISTRY)
+    before = dict(discover())  # a module is imported once, and declares its tasks then
     yield REGISTRY
     REGISTRY.clear()
     REGISTRY.update(before)
@@ -123,6 +123,20 @@ def test_a_file_outside_can_declare_tasks(registry: dict[str, Any], tmp_path: Pa
     found = discover([str(path)])
 
     assert found["unit.outside"].function(TaskContext()) == 1
+
+
+def test_a_module_that_declares_no_task_is_told(registry: dict[str, Any], tmp_path: Path) -> None:
+    declaring = tmp_path / "unit_declaring.py"
+    declaring.write_text("from tasks import task\n@task('unit.declaring')\ndef run(ctx): return 1\n")
+    importing = tmp_path / "unit_importing.py"
+    importing.write_text("import unit_declaring\n")
+    bare = tmp_path / "unit_bare.py"
+    bare.write_text("def run(ctx): return 1\n")
+    told: list[str] = []
+
+    discover([str(importing), str(declaring), str(bare)], on_empty=told.append)
+
+    assert told == [str(bare)]
 
 
 @pytest.mark.parametrize(
