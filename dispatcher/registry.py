@@ -15,10 +15,12 @@ from shared import errors
 from shared.lifecycle import WorkerState
 from shared.protocol import WorkerInfo
 from shared.settings import Settings
+from shared.wording import near_miss
 
 _STATES = {"running": WorkerState.ALIVE, "draining": WorkerState.DRAINING, "stopped": WorkerState.STOPPED}
 _ORDERED = {"pause": WorkerState.PAUSED, "drain": WorkerState.DRAINING}
 Directive = Literal["run", "pause", "drain", "exit"]
+_HINTS_MAX = 5  # more unknown types at once are no slip of the finger, and each costs a search
 _LIVING = (WorkerState.ALIVE, WorkerState.PAUSED, WorkerState.DRAINING)
 
 
@@ -115,8 +117,15 @@ class Registry:
         if not unknown:
             return None
         so_far = ", ".join(sorted(announced)) or "none"
-        sentences = [f"no worker has announced type {type!r}" for type in sorted(unknown)]
+        hints = _hints(unknown, frozenset(announced)) if len(unknown) <= _HINTS_MAX else {}
+        sentences = [f"no worker has announced type {type!r}{hints.get(type, '')}" for type in sorted(unknown)]
         text = f"{'; '.join(sentences)}; announced so far: {so_far}"
         if self._refuse_unknown:
             raise errors.Invalid(text, field="type", allowed=sorted(announced))
         return text
+
+
+def _hints(unknown: set[str], announced: frozenset[str]) -> dict[str, str]:
+    """For each unknown type that looks like an announced one the question whether that was meant."""
+    meant = {type: near_miss(type, announced) for type in unknown}
+    return {type: f" (did you mean {near!r}?)" for type, near in meant.items() if near}

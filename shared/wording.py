@@ -1,15 +1,19 @@
-"""What programs say, in words for people: what msgspec says of a wrong value, what a task's error says."""
+"""What programs say, in words for people: of a wrong value, of an error, of a name that is nearly right."""
 
 from __future__ import annotations
 
 import ast
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 from msgspec import Meta
 
 _PATTERN: Final = re.compile(r"[Ee]xpected `str` matching regex '(.*)'$")
+_ALIKE: Final = (
+    0.75  # of 1: two letters exchanged in a word of five are a slip, a name with the same beginning is not
+)
 _WORDS: Final[dict[str, str]] = {}  # by pattern
 
 
@@ -20,7 +24,7 @@ def spelled(pattern: str, words: str, min_length: int | None = None, max_length:
 
 
 def in_words(complaint: str) -> str:
-    """A complaint as the end of a sentence: what was expected."""
+    """A complaint of msgspec's as the end of a sentence: what was expected."""
     found = _PATTERN.search(complaint)
     if found is None:
         return complaint[:1].lower() + complaint[1:]
@@ -33,3 +37,11 @@ def error_in_words(error: Any) -> str:
     if isinstance(error, dict) and "message" in error:
         return str(error["message"])
     return msgspec.json.encode(error).decode() if error else ""
+
+
+@lru_cache(maxsize=256)  # a slip is often repeated, and to look costs about 10 microseconds for each known name
+def near_miss(name: str, known: frozenset[str]) -> str | None:
+    """The known name that this one was probably meant to be."""
+    from difflib import get_close_matches  # loaded here: hardly ever needed
+
+    return next(iter(get_close_matches(name, sorted(known), 1, _ALIKE)), None)

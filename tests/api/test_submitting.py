@@ -234,10 +234,14 @@ def test_a_type_that_nobody_announced_is_accepted_with_a_warning(api: Api) -> No
     nobody = api.json("POST", "/tasks", {"type": "prmie"}, 201)
     api.json("POST", "/get-task", {"worker_id": "w1", "types": ["prime", "noop"]})
     mistyped = api.json("POST", "/tasks", {"type": "prmie"}, 201)
+    unlike = api.json("POST", "/tasks", {"type": "render"}, 201)
     announced = api.json("POST", "/tasks", {"type": "prime"}, 201)
 
-    assert "no worker has announced type 'prmie'" in nobody["warning"]
-    assert mistyped["warning"] == "no worker has announced type 'prmie'; announced so far: noop, prime"
+    assert nobody["warning"] == "no worker has announced type 'prmie'; announced so far: none"
+    assert mistyped["warning"] == (
+        "no worker has announced type 'prmie' (did you mean 'prime'?); announced so far: noop, prime"
+    )
+    assert unlike["warning"] == "no worker has announced type 'render'; announced so far: noop, prime"
     assert "warning" not in announced
 
 
