@@ -9,18 +9,23 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_type_hints
 
 import msgspec
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from msgspec import Meta
 
-from shared.wording import in_words, spelled
+from shared.wording import in_words, near_miss, spelled
 
 ROOT = Path(__file__).resolve().parent.parent  # the checkout; relative paths start here
+
+ENV_FILE = ROOT / ".env"
+_TOLD = "BATON_ENV_FILE_TOLD"  # set for the processes we start: what is odd in the file has been said
 
 DATABASES = ("sqlite:///", "postgresql://", "postgres://")
 # LISTEN and NOTIFY; statements prepared on the server; several on their way to it at once.
@@ -136,10 +141,11 @@ class Settings:
 
 def load(environment: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
     """Read the settings; raises SettingsProblem naming every one that cannot be used."""
-    given = {
-        **_file_values(env_file or ROOT / ".env"),
-        **(os.environ if environment is None else environment),
-    }
+    return _read(_file_values(env_file or ENV_FILE), os.environ if environment is None else environment)
+
+
+def _read(file: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    given = {**file, **environment}
     kinds = get_type_hints(Settings, include_extras=True)
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -160,11 +166,24 @@ def load(environment: Mapping[str, str] | None = None, env_file: Path | None = N
 
 
 def load_or_exit(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings, or print every problem and exit with 2."""
+    """Read the settings, or print every problem and exit with 2; slips in names are told once."""
     try:
-        return load(environment)
+        file = _file_values(ENV_FILE)
+        settings = _read(file, os.environ if environment is None else environment)
     except SettingsProblem as problem:
         exit_with_problems(str(problem).splitlines())
+    if _TOLD not in os.environ:
+        os.environ[_TOLD] = "1"
+        for line in slips(file):
+            print(f"file {ENV_FILE}: {line}", file=sys.stderr)
+    return settings
+
+
+def slips(names: Iterable[str]) -> list[str]:
+    """A sentence about each name that is no setting but looks like one; task modules may have others."""
+    known = frozenset(setting.name.upper() for setting in fields(Settings))
+    meant = {name: near_miss(name.upper(), known) for name in names if name not in known}
+    return [f"{name} is no setting of Baton; did you mean {near}?" for name, near in meant.items() if near]
 
 
 def exit_with_problems(problems: list[str]) -> NoReturn:
@@ -176,9 +195,23 @@ def exit_with_problems(problems: list[str]) -> NoReturn:
 
 def _file_values(env_file: Path) -> dict[str, str]:
     try:
-        return {name: value or "" for name, value in dotenv_values(env_file).items()}
+        text = env_file.read_text("utf-8") if env_file.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsProblem(f"file {env_file} cannot be read: {error}") from error
+    if wrong := _wrong_lines(text):
+        raise SettingsProblem("\n".join(f"file {env_file} line {line}: expected NAME=value" for line in wrong))
+    return {name: value or "" for name, value in dotenv_values(stream=StringIO(text)).items()}
+
+
+def _wrong_lines(text: str) -> list[int]:
+    """The numbers of lines that cannot be understood; they are not shown, since they may hold a password."""
+    wrong = [binding.original for binding in parse_stream(StringIO(text)) if binding.error]
+    return [original.line + _blank_lines(original.string) for original in wrong]
+
+
+def _blank_lines(statement: str) -> int:
+    """How many come before it: the parser counts them as the statement's."""
+    return statement[: len(statement) - len(statement.lstrip())].count("\n")
 
 
 def _convert(text: str, kind: Any) -> Any:
@@ -243,7 +276,8 @@ def markdown() -> str:
     head = ["# Settings", "", "Generated from `shared/settings.py` by `make docs`; a test holds it there.", ""]
     told = [
         "The environment wins over `.env`, that over the defaults. A wrong value is named at start, all of them",
-        "together, and the program exits with 2.",
+        "together, and the program exits with 2; so is a line of `.env` that is not NAME=value. A name there that",
+        "looks like one of these but is none is told, and the program goes on: task modules may have their own.",
         "",
     ]
     return "\n".join([*head, *told, "| setting | default | meaning |", "| --- | --- | --- |", *rows, ""])

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from shared import settings as settings_module
-from shared.settings import Settings, SettingsProblem, env_text, exit_with_problems, load, markdown
+from shared.settings import (
+    Settings,
+    SettingsProblem,
+    env_text,
+    exit_with_problems,
+    load,
+    load_or_exit,
+    markdown,
+    slips,
+)
 
 NO_FILE = Path("/nonexistent/.env")
 
@@ -75,6 +84,43 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsProblem, match="cannot be read"):
         load({}, file)
+
+
+def test_lines_that_cannot_be_understood_are_named_with_file_and_number(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# mine\nWORKER_SLOTS=2\n\n\nWORKER_THREADS 4\nDATA_DIR='open\n")
+
+    with pytest.raises(SettingsProblem) as problem:
+        load({}, file)
+
+    assert str(problem.value).splitlines() == [
+        f"file {file} line 5: expected NAME=value",
+        f"file {file} line 6: expected NAME=value",
+    ]
+
+
+def test_a_name_that_looks_like_a_setting_is_told_with_the_right_one() -> None:
+    names = ["WORKER_SLOTZ", "lease_seconds", "DATA_DIR", "API_TOKEN", "DATABASE_HOST"]
+
+    assert slips(names) == [
+        "WORKER_SLOTZ is no setting of Baton; did you mean WORKER_SLOTS?",
+        "lease_seconds is no setting of Baton; did you mean LEASE_SECONDS?",
+    ]
+
+
+def test_a_slip_in_the_file_is_told_once_for_a_process_and_those_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("WORKER_SLOTZ=4\n")
+    monkeypatch.setattr(settings_module, "ENV_FILE", file)
+    monkeypatch.setattr(settings_module.os, "environ", {})
+
+    load_or_exit()
+    load_or_exit()
+
+    told = "WORKER_SLOTZ is no setting of Baton; did you mean WORKER_SLOTS?"
+    assert capsys.readouterr().err == f"file {file}: {told}\n"
 
 
 def test_the_generated_file_holds_the_defaults(tmp_path: Path) -> None:
