@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a worker in the foreground: ./start_worker.sh worker-1; --help lists the options.
+# Runs a worker in the foreground: ./start_worker.sh [NAME]; --help lists the options.
 set -eu
 cd "$(dirname "$0")"
 deploy/venv.sh

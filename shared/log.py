@@ -50,6 +50,10 @@ EVENTS: Final[dict[str, tuple[int, str]]] = {
     "internal_error": (ERROR, "{where} failed unexpectedly: {reason}"),
     # the worker
     "worker_started": (INFO, "worker {name} started: {slots} slot(s), types {types}, dispatcher {url}"),
+    "name_taken": (
+        WARNING,
+        "another worker here is called {name}, too (pid {pid}): orders like pause need the worker's id then",
+    ),
     "worker_draining": (INFO, "worker {name} stops claiming ({reason}); {held} task(s) held"),
     "worker_ended": (
         INFO,

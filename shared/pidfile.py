@@ -13,6 +13,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -71,6 +72,18 @@ def records(data_path: Path, kind: Kind) -> list[Record]:
     """The records of a kind, also of those that ended without tidying up, by name and pid."""
     found = [_read(path) for path in (data_path / "run").glob(f"{kind}-*.pid")]
     return sorted(filter(None, found), key=lambda record: (len(record.name), record.name, record.pid))
+
+
+def free_names(data_path: Path, n: int) -> list[str]:
+    """The first `n` of worker-1, worker-2, ... that no living worker here has."""
+    taken = {record.name for record in records(data_path, "worker") if record.alive}
+    return list(islice((name for i in count(1) if (name := f"worker-{i}") not in taken), n))
+
+
+def namesake(data_path: Path, name: str) -> Record | None:
+    """Another worker that lives here under this name, if there is one."""
+    others = (r for r in records(data_path, "worker") if r.name == name and r.pid != os.getpid())
+    return next((record for record in others if record.alive), None)
 
 
 def stop(those: Sequence[Record], seconds: float) -> list[Record]:

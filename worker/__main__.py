@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
 import click
 
 from shared.log import Log
-from shared.pidfile import Unwritable, name_problem, recorded
+from shared.pidfile import Unwritable, free_names, name_problem, namesake, recorded
 from shared.settings import Settings, exit_with_problems, load_or_exit
 from worker.children import UnusableTasks
 from worker.crew import FORWARDED, names, run_crew
@@ -27,7 +28,7 @@ _SETTINGS: Final = {  # what options stand for
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("name", default="worker-1")
+@click.argument("name", required=False)
 @click.option("--count", type=click.IntRange(1, 1000), default=1, help="Start so many workers at once.")
 @click.option("--slots", help="Tasks to compute at once: a number, or 'auto' for one per core.")
 @click.option("--threads", help="Tasks that wait (@task(waits=True)) to run at once in each slot.")
@@ -35,31 +36,41 @@ _SETTINGS: Final = {  # what options stand for
 @click.option("--types", help="Run only these types of task, comma-separated.")
 @click.option("--queues", help="Serve only these queues, comma-separated.")
 @click.option("--burst", is_flag=True, help="End when there is nothing to do.")
-def main(name: str, count: int, types: str | None, burst: bool, **given: str | None) -> None:
-    """Run a worker called NAME (default: worker-1) until it is stopped.
+def main(name: str | None, count: int, types: str | None, burst: bool, **given: str | None) -> None:
+    """Run a worker called NAME until it is stopped.
 
-    Ctrl-C or SIGTERM stops it politely, a second one at once.
+    Without a NAME it takes the first of worker-1, worker-2, ... that no worker here has. Ctrl-C or SIGTERM stops it
+    politely, a second one at once.
     """
-    wrong = name_problem(name)
-    if wrong is not None:
+    if name is not None and (wrong := name_problem(name)) is not None:
         raise click.BadParameter(f"{name!r}: {wrong}", param_hint="NAME")
     chosen = {_SETTINGS[option]: value for option, value in given.items() if value}
     settings = load_or_exit({**os.environ, **chosen})
+    called = _names(name, count, settings.data_path)
     try:
-        with recorded(settings.data_path, "worker" if count == 1 else "crew", name):
+        with recorded(settings.data_path, "worker" if count == 1 else "crew", called[0]):
             if count > 1:
                 options = {**given, "types": types}
                 arguments = [part for key, value in options.items() if value for part in (f"--{key}", value)]
-                sys.exit(run_crew(names(name, count), [*arguments, *(["--burst"] if burst else [])]))
-            sys.exit(_run_one(settings, name, types, burst))
+                sys.exit(run_crew(called, [*arguments, *(["--burst"] if burst else [])]))
+            sys.exit(_run_one(settings, called[0], types, burst))
     except Unwritable as problem:
         exit_with_problems([str(problem)])
 
 
+def _names(name: str | None, count: int, data_path: Path) -> list[str]:
+    if name is None:
+        return free_names(data_path, count)
+    return names(name, count) if count > 1 else [name]
+
+
 def _run_one(settings: Settings, name: str, types: str | None, burst: bool) -> int:
     chosen = [kind.strip() for kind in types.split(",") if kind.strip()] if types else None
+    log = Log(name)
+    if other := namesake(settings.data_path, name):
+        log("name_taken", name=name, pid=other.pid)
     try:
-        worker = Worker(settings, name, chosen, burst, allowed(settings.command_programs), Log(name))
+        worker = Worker(settings, name, chosen, burst, allowed(settings.command_programs), log)
     except UnknownProgram as problem:
         exit_with_problems([f"COMMAND_PROGRAMS={settings.command_programs!r}: {problem}"])
 

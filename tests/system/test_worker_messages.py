@@ -101,6 +101,24 @@ def test_without_options_it_serves_every_queue_with_one_thread(fake: FakeDispatc
     assert (fake.messages[0].worker.queues, fake.messages[0].worker.threads) == (None, 1)
 
 
+def test_without_a_name_it_takes_one_that_is_free_and_a_name_that_is_taken_is_told(
+    fake: FakeDispatcher, workers: Cluster
+) -> None:
+    def called(name: str) -> list[str]:
+        infos = [message.worker for message in list(fake.messages)]
+        return sorted({info.worker_id for info in infos if info.name == name})
+
+    workers.start_worker("worker-1", wait=False)
+    wait_until(lambda: called("worker-1"), seconds=20)
+
+    workers.workers["unnamed"] = workers._start("unnamed", ["-m", "worker", "--url", workers.url])
+    workers.workers["second"] = workers._start("second", ["-m", "worker", "worker-1", "--url", workers.url])
+    wait_until(lambda: called("worker-2") and len(called("worker-1")) == 2, seconds=20)
+
+    assert "another worker here is called" not in workers.log("worker-1") + workers.log("unnamed")
+    assert workers.log("second").count("another worker here is called worker-1, too") == 1
+
+
 def test_lines_of_a_running_task_arrive_while_it_runs_and_the_rest_with_its_result(
     fake: FakeDispatcher, workers: Cluster
 ) -> None:

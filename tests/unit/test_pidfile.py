@@ -30,6 +30,29 @@ def test_a_record_that_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
     assert record.exists()
 
 
+def test_free_names_are_those_of_no_living_worker(tmp_path: Path) -> None:
+    gone = tmp_path / "run" / "worker-1.pid"
+    with pidfile.recorded(tmp_path, "worker", "worker-2"):
+        gone.write_text(f"{os.getpid()} 1 worker-1\n")  # a pid that another process has by now
+
+        assert pidfile.free_names(tmp_path, 3) == ["worker-1", "worker-3", "worker-4"]
+
+    assert pidfile.free_names(tmp_path / "new", 1) == ["worker-1"]
+
+
+def test_a_namesake_is_another_living_process(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with pidfile.recorded(tmp_path, "worker", "lab"):
+        alone = pidfile.namesake(tmp_path, "lab")
+        record = tmp_path / "run" / f"worker-{other.pid}.pid"
+        record.write_text(f"{other.pid} {pidfile.start_ticks(other.pid)} lab\n")
+        found = pidfile.namesake(tmp_path, "lab")
+        other.communicate(b"\n")
+        after = pidfile.namesake(tmp_path, "lab")
+
+    assert (alone, found and found.pid, after) == (None, other.pid, None)
+
+
 def test_a_pid_given_to_another_process_since_is_not_ours() -> None:
     assert not pidfile.alive(os.getpid(), "1")
 
