@@ -74,10 +74,10 @@ def records(data_path: Path, kind: Kind) -> list[Record]:
     return sorted(filter(None, found), key=lambda record: (len(record.name), record.name, record.pid))
 
 
-def free_names(data_path: Path, n: int) -> list[str]:
-    """The first `n` of worker-1, worker-2, ... that no living worker here has."""
+def free_names(data_path: Path, n: int, prefix: str = "worker") -> list[str]:
+    """The first `n` of prefix-1, prefix-2, ... that no living worker here has."""
     taken = {record.name for record in records(data_path, "worker") if record.alive}
-    return list(islice((name for i in count(1) if (name := f"worker-{i}") not in taken), n))
+    return list(islice((name for i in count(1) if (name := f"{prefix}-{i}") not in taken), n))
 
 
 def namesake(data_path: Path, name: str) -> Record | None:

@@ -39,8 +39,8 @@ _SETTINGS: Final = {  # what options stand for
 def main(name: str | None, count: int, types: str | None, burst: bool, **given: str | None) -> None:
     """Run a worker called NAME until it is stopped.
 
-    Without a NAME it takes the first of worker-1, worker-2, ... that no worker here has. Ctrl-C or SIGTERM stops it
-    politely, a second one at once.
+    Without a NAME it takes the first of worker-1, worker-2, ... that no worker here has. Ctrl-C or SIGTERM
+    stops it politely, a second one at once.
     """
     if name is not None and (wrong := name_problem(name)) is not None:
         raise click.BadParameter(f"{name!r}: {wrong}", param_hint="NAME")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final
 
-from shared import pidfile
 from shared.client import DispatcherClient
 from shared.settings import ROOT
 
@@ -37,12 +35,6 @@ class Started:
     def view(self) -> dict[str, Any]:
         """What --json tells of it."""
         return {"name": self.name, "pid": self.process.pid, "alive": self.is_known, "log": str(self.log)}
-
-
-def free_names(data: Path, prefix: str, n: int) -> list[str]:
-    """The first `n` of prefix-1, prefix-2, … that no living worker here has."""
-    taken = {record.name for record in pidfile.records(data, "worker") if record.alive}
-    return list(islice((name for i in count(1) if (name := f"{prefix}-{i}") not in taken), n))
 
 
 def start(data: Path, name: str, options: dict[str, str | None]) -> Started:

@@ -10,7 +10,7 @@ import click
 from shared import exits, pidfile
 from shared.cli import screen
 from shared.cli.command import Seconds, Session, Whole, group, verb
-from shared.cli.crew import Started, await_all, free_names, start
+from shared.cli.crew import Started, await_all, start
 from shared.lifecycle import WorkerState
 from shared.pidfile import Record
 
@@ -119,7 +119,7 @@ def start_workers(baton: Session, count: int, prefix: str, **options: str | None
     data = baton.settings.data_path
     given = {**options, "url": baton.settings.dispatcher_url or None}
     try:
-        started = [start(data, name, given) for name in free_names(data, prefix, count)]
+        started = [start(data, name, given) for name in pidfile.free_names(data, count, prefix)]
     except OSError as problem:
         exits.fail(pidfile.unwritable(data, problem), exits.USAGE)
     await_all(baton.client, started)
