@@ -24,11 +24,12 @@ import click
 import msgspec
 from rich.console import Console
 
-from shared import exits, progress
+from shared import exits
+from shared.cli import progress
 from shared.cli.command import Ids, Seconds, Whole, flat
+from shared.cli.progress import encoded, ids_in_words
 from shared.client import DispatcherClient
 from shared.follow import Follower
-from shared.progress import encoded, ids_in_words
 from shared.protocol import DEFAULT_QUEUE, Submission
 from shared.settings import load_or_exit
 

@@ -151,9 +151,7 @@ def _not_due(tx: Transaction, task: Standing) -> Reason:
 def _paused(tx: Transaction, task: Standing) -> Reason | None:
     for kind, name in tx.pauses():
         if name == (task.queue if kind == "queue" else task.type):
-            advice = f"POST /{kind}s/{name}/resume"
-            if kind == "queue":
-                advice = f"./baton queues resume {name}, or {advice}"
+            advice = f"./baton {kind}s resume {name}, or POST /{kind}s/{name}/resume"
             return Reason("paused", f"the {kind} {name!r} is paused; resume it with {advice}", {kind: name})
     return None
 

@@ -37,9 +37,13 @@ class Node:
     """A task of the flow, or a fan-out: then `payloads` are those of its parts (None: not known yet)."""
 
     task: FlowTask
-    key: str  # its name within the flow
     parents: list[str]  # keys, each once
     payloads: list[Raw] | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name within the flow."""
+        return self.task.key
 
     @property
     def source(self) -> ResultOf | None:
@@ -59,7 +63,7 @@ def plan(flow: FlowSubmission, fields: Mapping[str, str] = _NO_FIELDS) -> list[N
     is_in_order = True  # of parents and children, as most are written: then there is no cycle
     for index, task in enumerate(flow.tasks):
         parents = task.depends_on
-        node = Node(task, task.key, parents if len(parents) < 2 else list(dict.fromkeys(parents)))
+        node = Node(task, parents if len(parents) < 2 else list(dict.fromkeys(parents)))
         if task.map is not None:
             _fan_out(node, task.map, flow.tasks, places, f"tasks[{index}]")
         for parent in node.parents:

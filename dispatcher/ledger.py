@@ -101,10 +101,17 @@ class Ledger:
         final: Answer = self._write(lambda tx: idempotency.once(tx, repeatable, lambda: answer(store(tx))))
         return final
 
-    def answered(self, repeatable: Repeatable) -> Answer | None:
-        """What was answered when this request came before, whatever has changed since. Invalid: another body."""
+    def once(self, body: bytes, key: str | None, answer: Callable[[Repeatable | None], Answer]) -> Answer:
+        """`answer` a request; one that came before with this Idempotency-Key as then, whatever has changed since.
+
+        Invalid: the key came with another body, or cannot be one.
+        """
+        if key is None:
+            return answer(None)
+        repeatable = idempotency.repeatable(key, body)
         with self.database.read() as tx:
-            return idempotency.kept(tx, repeatable)
+            kept = idempotency.kept(tx, repeatable)
+        return kept or answer(repeatable)
 
     def _submitting(self, submissions: Sequence[Submission], batch: bool) -> Callable[[Transaction], Submitted]:
         times = checks.submissions(submissions, self.database.clock.wall(), batch)

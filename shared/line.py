@@ -47,7 +47,10 @@ class Line:
     def call(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float
     ) -> tuple[int, bytes]:
-        """Returns status and body; raises Silence if nothing moves on the line for `seconds`."""
+        """Returns status and body; raises Silence if nothing moves on the line for `seconds`.
+
+        After a large body up to sixteen more: what is under way then is not seen to move.
+        """
         connection = self._connected()
         self._connection = None  # unless all goes well: nothing may be left of an answer, after Ctrl-C either
         try:

@@ -11,9 +11,8 @@ import msgspec
 from msgspec import Meta
 
 _PATTERN: Final = re.compile(r"[Ee]xpected `str` matching regex '(.*)'$")
-_ALIKE: Final = (
-    0.75  # of 1: two letters exchanged in a word of five are a slip, a name with the same beginning is not
-)
+# Of 1: two letters exchanged in a word of five are a slip, a name with the same beginning is not.
+_ALIKE: Final = 0.75
 _WORDS: Final[dict[str, str]] = {}  # by pattern
 
 

@@ -41,13 +41,13 @@ class _Slot:
         self.child: ChildProcess | None = None
         self.failed_starts = 0  # in a row
         self.start_at = 0.0
-        self.ready_at = time.monotonic()  # when the last child ceased to be ready; before there was one, our start
+        self.absent_since = time.monotonic()  # of a child that is not ready
 
     @property
     def is_usable(self) -> bool:
         """Whether its child can work, or is expected to in a moment."""
         child = self.child
-        return (child is not None and child.is_ready) or time.monotonic() < self.ready_at + _ABSENCE_SECONDS
+        return (child is not None and child.is_ready) or time.monotonic() < self.absent_since + _ABSENCE_SECONDS
 
 
 class Children:
@@ -229,7 +229,7 @@ class Children:
         self._watchdog.forget(child.pid)
         status, peak_rss_bytes = child.bury()
         if child.is_ready:
-            slot.failed_starts, slot.ready_at = 0, time.monotonic()
+            slot.failed_starts, slot.absent_since = 0, time.monotonic()
         slot.child = None
         self._on_death(child, status, peak_rss_bytes)
         if child.is_ready:

@@ -1,7 +1,7 @@
 """The conversations with the dispatcher, each a thread with a connection of its own.
 
 The heartbeat says every second what we hold and never waits; the work conversation brings results and
-asks for tasks, and may be parked at the dispatcher until there are some. Neither waits for the other:
+asks for tasks, and may be parked at the dispatcher until there are some. None waits for another:
 what is ready while the work conversation is parked goes with a heartbeat at once. What is too large for
 that, and would make it late on a slow line, goes as freight.
 """
@@ -38,7 +38,7 @@ _HOLDING_RETRY_SECONDS: Final = 1.0  # a worker that holds tasks retries its hea
 
 
 class Heartbeat:
-    """Says what we hold, with every checkpoint as soon as there is one."""
+    """Says what we hold, with every checkpoint that is not too large as soon as there is one."""
 
     def __init__(self, link: Link, hand: Hand, work: Work, urls: list[str]) -> None:
         self._link = link
@@ -91,7 +91,7 @@ class Heartbeat:
 
 
 class Freight:
-    """Brings what is too large for a heartbeat."""
+    """Brings what is too large for a heartbeat: checkpoints, logs, and results while nobody else brings them."""
 
     def __init__(self, link: Link, hand: Hand, work: Work, urls: list[str]) -> None:
         self._link = link
@@ -117,7 +117,7 @@ class Freight:
                 return
             parcel = self._hand.outgoing.pack(logs=True, limit=FREIGHT_BYTES)
         self._client.prefer(self._link.url)
-        answer = self._link.exchange(self._client, parcel, holding=None)
+        answer = self._link.exchange(self._client, parcel, holding=False)  # it would be old on arrival
         self._tries = self._tries + 1 if answer is None else 0
 
     def _has_load(self) -> bool:

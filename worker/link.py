@@ -78,18 +78,18 @@ class Link:
         client: DispatcherClient,
         parcel: Parcel,
         *,
-        holding: bool | None = False,
+        holding: bool | None = None,
         want: int = 0,
         wait_seconds: float = 0.0,
         types: list[str] | None = None,
     ) -> ExchangeAnswer | None:
         """Send one message and take in the answer; None if there was none, and the parcel waits again.
 
-        `holding`: list what we hold; None: not even after a silence, since the message may be long on its way.
+        `holding`: list what we hold; None: if nobody has spoken for a while.
         """
         now, sent_at = time.monotonic(), time.clock_gettime(_CLOCK)
         self._outbox.keep(parcel, _PRECIOUS_SECONDS)
-        if holding is False:
+        if holding is None:
             holding = sent_at - self._spoke_at > _SILENCE_SECONDS
         message = Exchange(
             self.worker,

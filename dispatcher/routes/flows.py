@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, request
 
-from dispatcher import idempotency, wire
+from dispatcher import wire
 from dispatcher.flows import Made
-from dispatcher.idempotency import Answer
+from dispatcher.idempotency import Answer, Repeatable
 from dispatcher.ledger import Ledger
 from shared.flows import FlowFilter
 from shared.protocol import Nothing
@@ -53,15 +53,13 @@ def blueprint(ledger: Ledger) -> Blueprint:
 
 
 def _submit(ledger: Ledger, data: bytes, key: str | None) -> Answer:
-    """Store a flow and answer; a request that came before with the same Idempotency-Key is answered as then."""
-    once = None if key is None else idempotency.repeatable(key, data)
-    answered = None if once is None else ledger.answered(once)
-    if answered is not None:
-        return answered
-    flow, fields = wire.flow(ledger.profiles.fill(data))
-    if once is None:
-        return _answer(ledger.flows.submit(flow, fields))
-    return ledger.flows.submit_once(once, flow, fields, _answer)
+    def store(repeatable: Repeatable | None) -> Answer:
+        flow, fields = wire.flow(ledger.profiles.fill(data))
+        if repeatable is None:
+            return _answer(ledger.flows.submit(flow, fields))
+        return ledger.flows.submit_once(repeatable, flow, fields, _answer)
+
+    return ledger.once(data, key, store)
 
 
 def _answer(made: Made) -> Answer:

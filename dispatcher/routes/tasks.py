@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, request
 
-from dispatcher import idempotency, wire
-from dispatcher.idempotency import Answer
+from dispatcher import wire
+from dispatcher.idempotency import Answer, Repeatable
 from dispatcher.ledger import Ledger
 from dispatcher.records import Records
 from dispatcher.submissions import Submitted
@@ -133,15 +133,15 @@ def _submit_one(ledger: Ledger, data: bytes, read: Callable[[], Submission]) -> 
 def _submit(
     ledger: Ledger, data: bytes, key: str | None, read: Callable[[], tuple[Sequence[Submission], bool]]
 ) -> Answer:
-    """Store what `read` makes of the body, and whether it is a batch; one that came before is answered as then."""
-    once = None if key is None else idempotency.repeatable(key, data)
-    answered = None if once is None else ledger.answered(once)
-    if answered is not None:
-        return answered
-    submissions, batch = read()
-    if once is None:
-        return _answer(ledger.submit(submissions, batch=batch), batch)
-    return ledger.submit_once(once, submissions, batch, lambda submitted: _answer(submitted, batch))
+    """Store what `read` makes of the body: submissions, and whether they are a batch."""
+
+    def store(repeatable: Repeatable | None) -> Answer:
+        submissions, batch = read()
+        if repeatable is None:
+            return _answer(ledger.submit(submissions, batch=batch), batch)
+        return ledger.submit_once(repeatable, submissions, batch, lambda submitted: _answer(submitted, batch))
+
+    return ledger.once(data, key, store)
 
 
 def _answer(submitted: Submitted, batch: bool) -> Answer:

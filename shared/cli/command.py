@@ -14,13 +14,13 @@ from shared import errors, exits
 from shared.cli import screen
 from shared.client import DispatcherClient
 from shared.protocol import INTEGER_MAX, PAGE_MAX
+from shared.schedules import PERIOD_MAX
 from shared.settings import Settings, load_or_exit
 
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the dispatcher's JSON.")
 _URL: Final = click.option("--url", metavar="URL", help="Where the dispatcher is; default: DISPATCHER_URL.")
 _YES: Final = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-TEN_YEARS: Final = 10 * 365 * 86400.0  # in seconds; the longest that the dispatcher takes
 NO_ID: Final = "task id; ids are whole numbers from 1"
 Body = Callable[..., int | None]
 
@@ -128,7 +128,7 @@ def verb(group: click.Group, name: str, *examples: str, asks: bool = False) -> C
     def register(body: Body) -> Verb:
         @functools.wraps(body)
         def run(url: str | None, as_json: bool, yes: bool = False, **given: Any) -> None:
-            with exits.exit_codes():
+            with exits.exit_codes():  # here already: click would call a broken pipe a failure
                 code = body(Session(url, as_json, yes), **given) or exits.OK
             sys.exit(code)
 
@@ -155,7 +155,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
     name = "time"
     UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-    def __init__(self, least: float = 0.001, most: float = TEN_YEARS) -> None:
+    def __init__(self, least: float = 0.001, most: float = PERIOD_MAX) -> None:
         self._least = least
         self._most = most
 

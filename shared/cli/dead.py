@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from shared import errors, exits, progress
-from shared.cli import screen
+from shared import errors, exits
+from shared.cli import progress, screen
 from shared.cli.command import Body, Session, after_option, flat, group, ids_argument, limit_option, refused, verb
 from shared.lifecycle import TaskStatus
 from shared.protocol import PAGE_MAX
+from shared.wording import error_in_words
 
 dead = group("dead", "Tasks that ended as failed: look, revive, drop, one or many.")
 
@@ -45,7 +46,7 @@ def list_dead(baton: Session, status: str | None, **query: Any) -> None:
     rows = [
         (
             task["task_id"], task["type"], task["queue"], task["attempt"], screen.age(task["finished_at"]),
-            _error(task).get("type"), progress.error_in_words(task["error"]),
+            _error(task).get("type"), error_in_words(task["error"]),
         )
         for task in page["tasks"]
     ]  # fmt: skip

@@ -7,12 +7,13 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from shared import errors, progress
+from shared import errors
 from shared.cli import documents, drawing, screen
 from shared.cli.command import Session, after_option, group, limit_option, verb
 from shared.cli.watching import watch
 from shared.lifecycle import ENDED
 from shared.protocol import PAGE_MAX
+from shared.wording import error_in_words
 
 flows = group("flows", "Tasks tied by dependencies.")
 
@@ -99,7 +100,7 @@ def _picture(flow: dict[str, Any], parts: bool) -> RenderableType:
 
 def _remark(line: drawing.Line) -> str:
     also = f"also after {', '.join(line.others)}" if line.others else ""
-    error = progress.error_in_words(line.error)
+    error = error_in_words(line.error)
     return "; ".join(filter(None, [also, error]))
 
 

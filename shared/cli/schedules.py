@@ -7,8 +7,8 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from shared import errors, progress
-from shared.cli import recipes, screen
+from shared import errors
+from shared.cli import progress, recipes, screen
 from shared.cli.command import Session, group, limit_option, verb
 
 schedules = group("schedules", "Recurring submissions of a task or a flow.")

@@ -12,8 +12,8 @@ import msgspec
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from shared import errors, exits, progress
-from shared.cli import screen
+from shared import errors, exits
+from shared.cli import progress, screen
 from shared.cli.command import (
     Seconds,
     Session,
@@ -30,6 +30,7 @@ from shared.cli.command import (
 from shared.cli.watching import watch
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
+from shared.wording import error_in_words
 
 SUBMIT = "./add_task.py COUNT --type T --payload JSON"
 tasks = group(
@@ -191,7 +192,7 @@ def _attempts(attempts: list[dict[str, Any]]) -> RenderableType:
         (
             one["attempt"], one["worker"], one["outcome"] or "running", screen.age(one["started_at"]),
             screen.span(one["elapsed_seconds"]), screen.span(one["lost_seconds"]),
-            progress.error_in_words(one["error"]),
+            error_in_words(one["error"]),
         )
         for one in attempts
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from rich.live import Live
 
 from shared.cli import screen
 from shared.cli.command import Session
-from shared.progress import PATIENCE_SECONDS
+from shared.cli.progress import PATIENCE_SECONDS
 
 LOOK_SECONDS = 0.5  # often enough for an eye; a heartbeat brings news once a second
 

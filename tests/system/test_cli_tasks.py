@@ -132,8 +132,8 @@ def test_waiting_goes_on_for_those_that_there_are(stage: Scene) -> None:
 
 
 def test_waiting_says_why_nothing_runs(stage: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.progress.QUIET_SECONDS", 0)
-    monkeypatch.setattr("shared.progress.ASK_SECONDS", 0)
+    monkeypatch.setattr("shared.cli.progress.QUIET_SECONDS", 0)
+    monkeypatch.setattr("shared.cli.progress.ASK_SECONDS", 0)
     task_id = stage.submit("orphan", queue="nobodys")
 
     ran = stage.run("tasks", "wait", str(task_id), "--timeout", "0.8s")

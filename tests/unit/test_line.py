@@ -150,6 +150,23 @@ def test_a_large_body_may_take_longer_than_an_answer() -> None:
             assert line.call("POST", "/tasks", body, {}, 0.5) == (201, b"ok")
 
 
+def test_after_a_large_body_the_answer_may_come_later() -> None:
+    def answer_late(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            size = 0
+            while size < len(body):
+                size += len(connection.recv(1 << 16))
+            Event().wait(0.3)  # as if the last of it had still been under way
+            connection.sendall(WHOLE)
+
+    body = b"x" * (1 << 18)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=answer_late, args=(server,), daemon=True).start()
+        with contextlib.closing(Line(f"http://127.0.0.1:{server.getsockname()[1]}")) as line:
+            assert line.call("POST", "/tasks", body, {}, 0.1) == (201, b"ok")
+
+
 def test_a_body_that_nobody_takes_is_silence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         line = Line(f"http://127.0.0.1:{server.getsockname()[1]}")

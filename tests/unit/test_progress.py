@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.cli import screen
-from shared.progress import ids_in_words, outcome, results
+from shared.cli.progress import ids_in_words, outcome, results
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from shared import errors, exits
 from shared.cli.screen import show, table
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
-from shared.wording import error_in_words as error_in_words
+from shared.wording import error_in_words
 
 BARS_MAX = 12  # running tasks shown at once: what fits a small terminal
 ROWS_MAX = 20  # results shown; --json has all
