@@ -27,10 +27,12 @@ SELECT set_config('statement_timeout', '30s', false), set_config('lock_timeout',
 -- name: configure_writer!
 -- Each statement of the writer goes by an index, however small the tables looked when it was planned:
 -- a queue is often empty and soon large, and a plan made for the one walks the whole of the other. And by
--- the index of the ids it is given: what is written now has been read before, and is in memory.
+-- the index of the ids it is given: what is written now has been read before, and is in memory. A
+-- dispatcher that freezes within a transaction lets go of its rows before somebody who waits is refused.
 SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
        set_config('enable_mergejoin', 'off', false), set_config('random_page_cost', '0.1', false),
-       set_config('plan_cache_mode', 'force_generic_plan', false);
+       set_config('plan_cache_mode', 'force_generic_plan', false),
+       set_config('idle_in_transaction_session_timeout', '4s', false);
 
 -- name: server_version$
 SELECT CAST(current_setting('server_version_num') AS INTEGER);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ import pytest
 from dispatcher.leadership import TERM_SECONDS, NotLeading
 from dispatcher.ledger import Ledger
 from dispatcher.transaction import Transaction
+from shared import errors
 from shared.lifecycle import ENDED
 from shared.operating import LimitSetting
 from tests.support.builder import Builder
@@ -193,6 +195,28 @@ def test_whoever_waits_for_an_end_hears_of_one_that_another_stored(pair: tuple[B
 
     call.result()
     assert time.monotonic() - began < LIMIT_SECONDS / 2
+
+
+@pytest.mark.parametrize("store", WITH_NOTICES[:1], indirect=True, ids=named)
+def test_who_freezes_within_a_write_lets_go_of_its_rows(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    grant = first.start("w1")
+    frozen, awake = threading.Event(), threading.Event()
+
+    def freeze(tx: Transaction) -> None:
+        tx.restart(task_id=grant.task_id)
+        frozen.set()
+        awake.wait(2 * LIMIT_SECONDS)
+
+    call = Call(first.dispatcher.database.write, freeze)
+    assert frozen.wait(LIMIT_SECONDS)
+    answer = Call(second.report, completed(grant)).result()
+    awake.set()
+
+    assert answer.lost == []
+    assert first.outcomes(grant.task_id) == ["completed"]
+    with pytest.raises(errors.DatabaseUnavailable):
+        call.result()
 
 
 # --- one leads

@@ -24,7 +24,7 @@ from shared.protocol import Submission
 from tests.support.invariants import check_rows
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.waiting import wait_until
-from tests.system.support import digest, ended, submit
+from tests.system.support import digest, ended, running, submit
 
 KILLS, RESTARTS, TERMINATED = 30, 5, 100
 WORKERS = 8
@@ -224,7 +224,8 @@ def test_a_frozen_dispatcher_costs_no_execution_while_another_is_well(
         dispatchers.start_workers(4)
         wait_until(lambda: _alive(dispatchers) == 4, "all workers to come", 20)
         tasks = submit(well, "sleep", count=4, seconds=9)
-        wait_until(lambda: well.client.stats()["tasks"]["in-progress"] == 4, "all to start", 20)
+        for task_id in tasks:  # as their workers say: a grant that is still on its way would be lost
+            running(well, task_id)
 
         assert frozen.dispatcher is not None
         os.kill(frozen.dispatcher.pid, signal.SIGSTOP)
