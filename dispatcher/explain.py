@@ -174,6 +174,8 @@ def _who_is_missing(task: Standing, living: Sequence[LivingWorker]) -> str:
         return f"no worker is alive for type {task.type!r}; {start}"
     if any(lane(queue, task.type) in worker.served for worker in living for queue in _queues(worker)):
         return f"no worker is alive for queue {task.queue!r} and type {task.type!r}; {start}"
+    if broken := [worker.name for worker in living if worker.types == "[]"]:
+        return f"the task processes of {', '.join(broken)} do not start; the worker's log says why"
     return f"none of the workers that are alive knows type {task.type!r}; its file belongs into their TASK_MODULES"
 
 

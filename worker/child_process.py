@@ -45,7 +45,7 @@ class ChildProcess:
                 end.close()
         self.is_ready = False  # until its hello
         self.is_dead = False
-        self.is_killed = False  # by us, since a task in it did not stop
+        self.is_killed = False  # by us: a task in it did not stop, or it can run nothing
 
     @property
     def main(self) -> Strand:

@@ -151,6 +151,7 @@ class Children:
             self.types = hello.types
         elif self.types:  # a module was broken while we run: try on, somebody may mend it
             self._log("child_unusable", reason=hello.problem)
+            child.is_killed = True
             child.kill()
         else:
             raise UnusableTasks(hello.problem)

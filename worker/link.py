@@ -92,7 +92,7 @@ class Link:
         if holding is None:
             holding = sent_at - self._spoke_at > _SILENCE_SECONDS
         message = Exchange(
-            self.worker,
+            self._introduction(),
             self._hand.holding(self._executor.running()) if holding else None,
             parcel.checkpoints,
             parcel.results,
@@ -113,6 +113,12 @@ class Link:
         self._settle(parcel, answer)
         self._take_in(answer)
         return answer
+
+    def _introduction(self) -> WorkerInfo:
+        """Who we are: while no child can be started, one that can run nothing."""
+        if self.worker.state != "running" or self._executor.usable_strands():
+            return self.worker
+        return msgspec.structs.replace(self.worker, types=[])
 
     def wait_for_dispatcher(self, stop: threading.Event, seconds: float) -> None:
         """Until `stop` is set, the dispatcher is back, as another conversation may find first, or time is up."""

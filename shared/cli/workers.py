@@ -45,7 +45,7 @@ def table(found: list[dict[str, Any]]) -> Any:
 
 
 def _all_of(names: list[str] | None) -> str:
-    return "all" if names is None else ",".join(names)
+    return "all" if names is None else ",".join(names) or "none"
 
 
 @verb(workers, "pause", "baton workers pause worker-1")

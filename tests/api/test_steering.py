@@ -155,12 +155,15 @@ def test_an_explanation_says_which_worker_is_missing(api: Api) -> None:
     told = [api.json("GET", "/tasks/1/explain")["message"]]
     api.exchange("w1", worker={**worker, "types": ["noop"]})
     told.append(api.json("GET", "/tasks/1/explain")["message"])
+    api.exchange("w1", worker={**worker, "types": []})
+    told.append(api.json("GET", "/tasks/1/explain")["message"])
     api.exchange("w1", worker={**worker, "types": ["noop", "prime"], "queues": ["night"]})
     told.append(api.json("GET", "/tasks/1/explain")["message"])
 
     assert told == [
         "no worker is alive for type 'prime'; start one, for example with ./start_worker.sh worker-1",
         "none of the workers that are alive knows type 'prime'; its file belongs into their TASK_MODULES",
+        "the task processes of w1 do not start; the worker's log says why",
         "no worker is alive for queue 'default' and type 'prime'; start one, for example with "
         "./start_worker.sh worker-1",
     ]

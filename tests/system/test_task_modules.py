@@ -84,6 +84,8 @@ def test_tasks_go_back_when_no_child_can_be_started_any_more(breakable: Breakabl
 
     assert result.outcome == "released"
     assert breakable.executor.usable_strands() == 0
+    deaths = [line for line in breakable.log.getvalue().splitlines() if "child_died" in line]
+    assert len(deaths) == 1, "only the one that was killed; those that cannot start are told by their problem"
 
 
 def test_tasks_are_run_again_when_the_module_is_mended(breakable: Breakable) -> None:

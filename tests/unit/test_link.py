@@ -34,6 +34,16 @@ def test_results_are_gone_when_they_are_answered_for(desk: Desk) -> None:
     assert desk.events() == []
 
 
+def test_while_no_child_can_be_started_the_worker_says_that_it_can_run_nothing(desk: Desk) -> None:
+    desk.link.worker.types = ["noop"]
+    for slots, state in ((1, "running"), (0, "running"), (0, "stopped"), (1, "running")):
+        desk.executor.slots = slots
+        desk.link.worker.state = state  # type: ignore[assignment]
+        desk.exchange()
+
+    assert [message.worker.types for message in desk.dispatcher.messages] == [["noop"], [], ["noop"], ["noop"]]
+
+
 def test_results_go_to_disk_while_nobody_answers_and_leave_it_after(desk: Desk) -> None:
     desk.finish(1)
 
