@@ -148,6 +148,16 @@ def test_a_heartbeat_leaves_what_would_make_it_late(hand: Hand) -> None:
     assert not hand.outgoing.has_heavy(results=True)
 
 
+def test_a_large_result_that_came_back_is_freight_again(hand: Hand) -> None:
+    hand.end([completed(grants(1)[0], b'"' + b"x" * BEAT_BYTES + b'"')])
+
+    for _ in range(2):
+        assert (hand.outgoing.has_heavy(results=True), hand.outgoing.has_light(results=True)) == (True, False)
+        parcel = hand.outgoing.pack(limit=FREIGHT_BYTES)
+        assert not hand.outgoing.has_heavy(results=True)
+        hand.outgoing.returned(parcel)
+
+
 def test_small_things_make_no_more_than_a_heartbeat_together(hand: Hand) -> None:
     third = b'"' + b"x" * (BEAT_BYTES // 3) + b'"'
     hand.add(grants(4, 5))
