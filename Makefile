@@ -14,7 +14,7 @@ test: ## all tests
 	@$(PYTHON) -m pytest -q -n 4 --dist worksteal tests
 
 # What needs a server, or many rounds, waits for `make test`.
-SLOW := postgresql or Machine or random_flows or rights or any_request or several_dispatchers
+SLOW := postgresql or Machine or random_flows or rights or any_request or several_dispatchers or overtaken
 
 test-quick: ## the tests that need neither process nor server (about a minute)
 	@deploy/venv.sh dev

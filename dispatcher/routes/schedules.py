@@ -18,38 +18,37 @@ _nothing = msgspec.json.Decoder(Nothing)
 def blueprint(ledger: Ledger) -> Blueprint:
     """The routes under /schedules."""
     routes = Blueprint("schedules", __name__)
-    schedules = ledger.schedules
     _add_steering(routes, ledger)
 
     @routes.post("/schedules")
     def add() -> Response:
         wire.query(Nothing)
-        view, warning = schedules.add(wire.decode(ledger.profiles.fill(wire.body()), _schedule))
+        view, warning = ledger.schedules.add(wire.decode(ledger.profiles.fill(wire.body()), _schedule))
         answer = msgspec.to_builtins(view, builtin_types=(msgspec.Raw,))
         return wire.answer(answer if warning is None else {**answer, "warning": warning}, 201)
 
     @routes.get("/schedules")
     def list_schedules() -> Response:
-        return wire.answer(schedules.page(wire.query(ScheduleFilter)))
+        return wire.answer(ledger.schedules.page(wire.query(ScheduleFilter)))
 
     @routes.get("/schedules/<name>")
     def show_schedule(name: str) -> Response:
         wire.query(Nothing)
-        return wire.answer(schedules.show(name))
+        return wire.answer(ledger.schedules.show(name))
 
     @routes.patch("/schedules/<name>")
     def change(name: str) -> Response:
         wire.query(Nothing)
-        return wire.answer(schedules.change(name, wire.decode(ledger.profiles.fill(wire.body()), _change)))
+        return wire.answer(ledger.schedules.change(name, wire.decode(ledger.profiles.fill(wire.body()), _change)))
 
     @routes.delete("/schedules/<name>")
     def remove(name: str) -> Response:
         wire.query(Nothing)
-        return wire.answer(schedules.remove(name))
+        return wire.answer(ledger.schedules.remove(name))
 
     @routes.get("/schedules/<name>/history")
     def history(name: str) -> Response:
-        return wire.answer(schedules.history(name, wire.query(SlotFilter)))
+        return wire.answer(ledger.schedules.history(name, wire.query(SlotFilter)))
 
     return routes
 

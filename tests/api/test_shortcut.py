@@ -55,7 +55,9 @@ def test_an_answer_is_the_same_on_both_ways(api: Api, name: str) -> None:
     assert short.content_length == len(short.data)
 
 
-def test_a_usual_call_does_not_come_to_flask_and_an_unusual_one_does(api: Api) -> None:
+def test_a_usual_call_does_not_come_to_flask_and_an_unusual_one_does(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     came: list[str] = []
 
     def flask(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -64,7 +66,7 @@ def test_a_usual_call_does_not_come_to_flask_and_an_unusual_one_does(api: Api) -
         return []
 
     assert isinstance(api.app.wsgi_app, Shortcut)
-    api.app.wsgi_app._app = flask
+    monkeypatch.setattr(api.app.wsgi_app, "_app", flask)
     for content_type in ("application/json", UNUSUAL):
         api.post("/tasks", {"type": "noop"}, content_type)
         api.post("/exchange", {"worker": {"worker_id": "w"}}, content_type)

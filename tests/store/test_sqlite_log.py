@@ -46,7 +46,10 @@ def test_a_disk_with_little_room_keeps_it(tmp_path: Path, monkeypatch: pytest.Mo
         assert log_bytes < WHOLE_LOG / 10
 
 
-def test_a_stranger_who_writes_does_not_keep_the_dispatcher_from_starting(tmp_path: Path) -> None:
+def test_a_stranger_who_writes_does_not_keep_the_dispatcher_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dispatcher.sqlite._BUSY_MILLISECONDS", 300)
     path = tmp_path / "baton.db"
     with opened(path):
         stranger = apsw.Connection(str(path))

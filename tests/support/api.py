@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 import msgspec
 from flask import Flask
+from werkzeug.local import LocalProxy
 from werkzeug.test import TestResponse
 
 from dispatcher.app import create_app
 from shared.errors import BY_CODE
-from shared.log import Log
 from tests.support.dispatcher import Dispatcher
 
 JSON = "application/json"
@@ -19,10 +20,11 @@ JSON = "application/json"
 class Api:
     """Calls answer Flask's response; `json()` decodes one, `error()` asserts the shape of an error."""
 
+    latest: ClassVar[Dispatcher]
+
     def __init__(self, dispatcher: Dispatcher) -> None:
-        self.dispatcher = dispatcher
-        log = Log("dispatcher", dispatcher.log_stream)
-        self.app: Flask = create_app(dispatcher.ledger, dispatcher.records, dispatcher.monitor, log)
+        self.dispatcher = Api.latest = dispatcher
+        self.app = _app()
         self.client = self.app.test_client()
 
     def call(self, method: str, path: str, body: Any = None, content_type: str | None = JSON) -> TestResponse:
@@ -55,6 +57,17 @@ class Api:
         self.submit(**fields)
         (grant,) = self.exchange(worker_id, want=1)["tasks"]
         return {name: grant[name] for name in ("task_id", "attempt", "lease_id")}
+
+
+@cache
+def _app() -> Flask:
+    """The face of whichever dispatcher is the latest: a new one for each would take longer than most tests."""
+    ledger, records, monitor, log = map(_part, ("ledger", "records", "monitor", "log"))
+    return create_app(ledger, records, monitor, log)
+
+
+def _part(name: str) -> Any:
+    return LocalProxy(lambda: getattr(Api.latest, name))
 
 
 def error(response: TestResponse, status: int, code: str) -> dict[str, Any]:

@@ -38,17 +38,17 @@ class Dispatcher:
         self.open()
 
     def open(self) -> None:
-        log = Log("dispatcher", self.log_stream)
+        self.log = Log("dispatcher", self.log_stream)
         self.database = Database(
             self.store.open(),
-            log=log,
+            log=self.log,
             on_fatal=self.fatal.append,
             parked_max=self.settings.parked_requests_max,
             clock=self.clock,
         )
         self.ledger = Ledger(self.database, self.settings, self.profiles)
         self.records = Records(self.database, self.settings, VERSION)
-        self.monitor = Monitor(self.ledger, log)
+        self.monitor = Monitor(self.ledger, self.log)
         with self.clock.undisturbed():  # the grace of a new leader would be in every test's way
             self.ledger.leadership.holds()
 

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -16,6 +17,7 @@ import psycopg
 
 from analysis.peers.servers import postgresql
 from analysis.peers.venv import postgres_folder
+from dispatcher import migrations
 from dispatcher.engine import Engine
 from dispatcher.postgresql import PostgreSQL
 from dispatcher.sqlite import SQLite
@@ -62,6 +64,8 @@ class SQLiteStore:
         self.url = f"sqlite:///{self.path}"
 
     def open(self) -> Engine:
+        if not self.path.exists():
+            self.path.write_bytes(_new_file(len(migrations.numbered())))
         return SQLite(self.path, durability="normal")  # no power cut in a test; no wait for the disk either
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -73,6 +77,15 @@ class SQLiteStore:
 
     def check(self) -> None:
         check_invariants(self.path)
+
+
+@cache
+def _new_file(schema: int) -> bytes:
+    """A database as at its first start, of this schema: the migrations take longer than most tests."""
+    with tempfile.TemporaryDirectory(prefix="baton-test-") as folder:
+        path = Path(folder) / "baton.db"
+        SQLite(path, durability="normal").close()
+        return path.read_bytes()
 
 
 class PostgreSQLStore:
