@@ -120,7 +120,7 @@ class Flows:
         """A page, newest first: `{"flows": [...], "next": cursor or None}`."""
         with self._database.read() as tx:
             rows = tx.flow_page(after=wanted.after or INTEGER_MAX, n=wanted.limit + 1).fetchall()
-            views = [_view(tx, row) for row in rows[: wanted.limit]]
+            views = _views(tx, rows[: wanted.limit])
         return {"flows": views, "next": views[-1].flow_id if len(rows) > wanted.limit else None}
 
 
@@ -315,12 +315,24 @@ def _summary(tx: Transaction, flow_id: int) -> FlowView:
     row = tx.flow(flow_id=min(flow_id, INTEGER_MAX))
     if row is None:
         raise errors.NotFound(f"there is no flow {flow_id}")
-    return _view(tx, row)
+    return _views(tx, [row])[0]
 
 
-def _view(tx: Transaction, row: tuple[Any, ...]) -> FlowView:
+def _views(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[FlowView]:
+    counted = _counted(tx, [flow_id for flow_id, *_ in rows])
+    return [_view(row, counted[row[0]]) for row in rows]
+
+
+def _counted(tx: Transaction, flow_ids: Sequence[int]) -> defaultdict[int, dict[str, int]]:
+    """How many tasks of each flow live, or have ended and how."""
+    counted: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for flow_id, status, n in tx.flow_counted(flow_ids=encoded(flow_ids)):
+        counted[flow_id][status] = n
+    return counted
+
+
+def _view(row: tuple[Any, ...], counts: Mapping[str, int]) -> FlowView:
     flow_id, name, created_at = row
-    counts: dict[str, int] = dict(tx.flow_counted(flow_id=flow_id).fetchall())
     total = sum(counts.values())
     progress = (total - counts.get("live", 0)) / total if total else 1.0
     return FlowView(flow_id, name, status_of(counts), round(progress, 6), iso(created_at) or "")
@@ -337,7 +349,7 @@ def status_of(counts: Mapping[str, int]) -> FlowStatus:
 
 def has_ended(tx: Transaction, flow_id: int) -> bool:
     """Has every task of the flow ended (or is the flow gone)?"""
-    return not dict(tx.flow_counted(flow_id=flow_id).fetchall()).get("live")
+    return not _counted(tx, [flow_id])[flow_id].get("live")
 
 
 def _tasks(tx: Transaction, flow_id: int) -> list[FlowTaskView]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from dispatcher.database import Database
 from dispatcher.explain import Explainer
 from dispatcher.history import History
 from dispatcher.submissions import HAS_PARENTS
-from dispatcher.transaction import Transaction
+from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import attempt_view, iso, task_view, worker_view
 from shared import errors
 from shared.lifecycle import ENDED, TaskStatus, WorkerState
@@ -51,13 +52,10 @@ class Records:
         return view
 
     def _view(self, tx: Transaction, task_id: int) -> TaskView:
-        row = tx.task_view(task_id=task_id) if task_id <= INTEGER_MAX else None
-        if row is None:
+        views = _views(tx, [task_id]) if task_id <= INTEGER_MAX else []
+        if not views:
             raise errors.NotFound(f"there is no task {task_id}")
-        view = task_view(row, tx.now)
-        if (row[-1] or 0) & HAS_PARENTS:
-            view.depends_on = [parent_id for (parent_id,) in tx.parent_ids(child_id=task_id)]
-        return view
+        return views[0]
 
     def tasks(self, wanted: TaskFilter) -> dict[str, Any]:
         """A page, newest first: `{"tasks": [...], "next": cursor or None}`."""
@@ -67,15 +65,9 @@ class Records:
             n = min(wanted.limit + 1, tx.count_tasks(**kind))
             query = {"after": wanted.after or INTEGER_MAX, **kind, "n": n}
             ids = [task_id for (task_id,) in _matching(tx, wanted, query)] if n else []
-            views: list[TaskView] = []
-            size = 0
-            for task_id in ids[: wanted.limit]:
-                view = self._view(tx, task_id)
-                views.append(view)
-                size += memoryview(view.payload).nbytes + memoryview(view.result).nbytes
-                if size > PAGE_BYTES:
-                    break
-        return {"tasks": views, "next": views[-1].task_id if len(views) < len(ids) else None}
+            page = _page(tx, ids[: wanted.limit])
+            views = _views(tx, page)
+        return {"tasks": views, "next": page[-1] if len(page) < len(ids) else None}
 
     def attempts(self, task_id: int) -> list[AttemptView]:
         """The history of a task, oldest first. NotFound."""
@@ -170,6 +162,25 @@ class Records:
         """What slows a shared server down; nothing for a file of our own."""
         with self.database.read() as tx:
             return _health(tx)
+
+
+def _page(tx: Transaction, task_ids: list[int]) -> list[int]:
+    """As many of the tasks as a page takes, with the one that makes it too large."""
+    sizes = dict(tx.bodies_bytes(task_ids=encoded(task_ids)))
+    before = accumulate((sizes[task_id] for task_id in task_ids), initial=0)
+    return [task_id for task_id, size in zip(task_ids, before, strict=False) if size <= PAGE_BYTES]
+
+
+def _views(tx: Transaction, task_ids: list[int]) -> list[TaskView]:
+    """Those of the tasks that there are, in this order."""
+    rows = {row[0]: row for row in tx.task_views(task_ids=encoded(task_ids))}
+    views = {task_id: task_view(rows[task_id], tx.now) for task_id in task_ids if task_id in rows}
+    parents = {task_id: list[int]() for task_id in views if (rows[task_id][-1] or 0) & HAS_PARENTS}
+    for child_id, parent_id in tx.parent_ids(node_ids=encoded(list(parents))) if parents else ():
+        parents[child_id].append(parent_id)
+    for child_id, parent_ids in parents.items():
+        views[child_id].depends_on = parent_ids
+    return list(views.values())
 
 
 def _matching(tx: Transaction, wanted: TaskFilter, query: dict[str, Any]) -> Any:

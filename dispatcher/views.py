@@ -43,7 +43,7 @@ def raw(body: bytes | None) -> msgspec.Raw:
 
 
 def task_view(row: tuple[Any, ...], now: float) -> TaskView:
-    """A row of `task_view`."""
+    """A row of `task_views`."""
     (
         task_id, type, payload, status, priority, tags, attempt, failures, crashes, releases, max_retries,
         crash_limit, timeout_seconds, worker, worker_id, progress, message, result, error, created_at, run_at,

@@ -337,6 +337,42 @@ SELECT t.task_id, t.status, r.result, r.error
 SELECT task_id, 64 + COALESCE(LENGTH(result), 0) + COALESCE(LENGTH(error), 0) FROM task_results
  WHERE task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))));
 
+-- name: flow_counted
+SELECT flow_id, status, CAST(SUM(n) AS BIGINT) FROM flow_counts
+ WHERE flow_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:flow_ids AS json))))
+ GROUP BY flow_id, status;
+
+-- name: parent_ids
+WITH RECURSIVE up (child_id, node_id) AS (
+    SELECT child_id, parent_id FROM edges
+     WHERE child_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:node_ids AS json))))
+    UNION
+    SELECT u.child_id, e.parent_id FROM up u CROSS JOIN LATERAL (
+        SELECT parent_id FROM edges WHERE child_id = u.node_id OFFSET 0) e WHERE u.node_id < 0)
+SELECT child_id, node_id FROM up WHERE node_id > 0 ORDER BY child_id, node_id;
+
+-- name: bodies_bytes
+SELECT i.task_id,
+       COALESCE((SELECT LENGTH(p.payload) FROM task_payloads p WHERE p.task_id = i.task_id), 0)
+       + COALESCE((SELECT LENGTH(r.result) FROM task_results r WHERE r.task_id = i.task_id), 0)
+  FROM (SELECT CAST(value AS BIGINT) AS task_id FROM json_array_elements_text(CAST(:task_ids AS json))) i;
+
+-- name: task_views
+SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.failures, t.crashes, t.releases,
+       t.max_retries, t.crash_limit, t.timeout_seconds, w.name, w.worker_id, t.progress, t.message,
+       r.result, COALESCE(r.error, a.error), t.created_at, t.run_at, t.started_at, t.finished_at,
+       CASE t.status WHEN 'completed' THEN COALESCE(t.resumed_seconds, 0) + r.seconds ELSE t.saved_seconds END,
+       t.resumed_seconds, t.queue, t.deadline_at, t.stall_seconds, t.unique_key, t.limit_key,
+       t.flow_id, n.key, t.kin
+  FROM tasks t
+  LEFT JOIN LATERAL (SELECT key FROM nodes WHERE node_id = t.task_id OFFSET 0) n ON true
+  LEFT JOIN LATERAL (SELECT payload FROM task_payloads WHERE task_id = t.task_id OFFSET 0) p ON true
+  LEFT JOIN LATERAL (SELECT name, worker_id FROM workers WHERE worker_key = t.worker_key OFFSET 0) w ON true
+  LEFT JOIN LATERAL (SELECT result, error, seconds FROM task_results WHERE task_id = t.task_id OFFSET 0) r ON true
+  LEFT JOIN LATERAL (
+       SELECT error FROM attempts WHERE task_id = t.task_id AND attempt = t.attempt OFFSET 0) a ON true
+ WHERE t.task_id = ANY (ARRAY(SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST(:task_ids AS json))));
+
 -- name: add_count!
 INSERT INTO task_counts (shard, queue, type, status, n)
 SELECT :shard, value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT)

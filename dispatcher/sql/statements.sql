@@ -795,12 +795,12 @@ SELECT CAST(COALESCE(SUM(64 + COALESCE(LENGTH(r.result), 0) + COALESCE(LENGTH(r.
   FROM up u LEFT JOIN task_results r ON r.task_id = u.node_id;
 
 -- name: parent_ids
--- The tasks that a task depends on, through forks and joins.
-WITH RECURSIVE up (node_id) AS (
-    SELECT parent_id FROM edges WHERE child_id = :child_id
+-- (task, one that it depends on), through forks and joins.
+WITH RECURSIVE up (child_id, node_id) AS (
+    SELECT i.value, e.parent_id FROM json_each(:node_ids) i JOIN edges e ON e.child_id = i.value
     UNION
-    SELECT e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
-SELECT node_id FROM up WHERE node_id > 0 ORDER BY node_id;
+    SELECT u.child_id, e.parent_id FROM up u JOIN edges e ON e.child_id = u.node_id WHERE u.node_id < 0)
+SELECT child_id, node_id FROM up WHERE node_id > 0 ORDER BY child_id, node_id;
 
 -- name: live_parent_ids
 -- Those of them that have not ended.
@@ -828,7 +828,8 @@ SELECT flow_id, name, created_at FROM flows WHERE flow_id = :flow_id;
 SELECT flow_id, name, created_at FROM flows WHERE flow_id < :after ORDER BY flow_id DESC LIMIT :n;
 
 -- name: flow_counted
-SELECT status, CAST(SUM(n) AS BIGINT) FROM flow_counts WHERE flow_id = :flow_id GROUP BY status;
+SELECT c.flow_id, c.status, CAST(SUM(c.n) AS BIGINT)
+  FROM json_each(:flow_ids) i JOIN flow_counts c ON c.flow_id = i.value GROUP BY c.flow_id, c.status;
 
 -- name: flow_nodes
 -- Its tasks, and the fan-outs that have no parts.
@@ -1020,20 +1021,27 @@ DELETE FROM schedule_slots WHERE fired_at < :before;
 
 -- ---------------------------------------------------------------- reading
 
--- name: task_view^
+-- name: bodies_bytes
+-- How large payload and result of each task are.
+SELECT i.value, COALESCE(LENGTH(p.payload), 0) + COALESCE(LENGTH(r.result), 0)
+  FROM json_each(:task_ids) i
+  LEFT JOIN task_payloads p ON p.task_id = i.value
+  LEFT JOIN task_results r ON r.task_id = i.value;
+
+-- name: task_views
 SELECT t.task_id, t.type, p.payload, t.status, t.priority, t.tags, t.attempt, t.failures, t.crashes, t.releases,
        t.max_retries, t.crash_limit, t.timeout_seconds, w.name, w.worker_id, t.progress, t.message,
        r.result, COALESCE(r.error, a.error), t.created_at, t.run_at, t.started_at, t.finished_at,
        CASE t.status WHEN 'completed' THEN COALESCE(t.resumed_seconds, 0) + r.seconds ELSE t.saved_seconds END,
        t.resumed_seconds, t.queue, t.deadline_at, t.stall_seconds, t.unique_key, t.limit_key,
        t.flow_id, n.key, t.kin
-  FROM tasks t
+  FROM json_each(:task_ids) i CROSS JOIN tasks t
   LEFT JOIN nodes n ON n.node_id = t.task_id
   LEFT JOIN task_payloads p ON p.task_id = t.task_id
   LEFT JOIN workers w ON w.worker_key = t.worker_key
   LEFT JOIN task_results r ON r.task_id = t.task_id
   LEFT JOIN attempts a ON a.task_id = t.task_id AND a.attempt = t.attempt
- WHERE t.task_id = :task_id;
+ WHERE t.task_id = i.value;
 
 -- name: task_ids
 -- Newest first.

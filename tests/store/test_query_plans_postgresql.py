@@ -23,8 +23,9 @@ OF_A_FLOW = (
     " hold_flow flow_tasks recount_nodes block_in_flow ready_nodes live_parents parts_ended"
     " ended_forks reopen_fork dead_above lift_deadlines"
 )
+OF_A_PAGE = "task_views bodies_bytes parent_ids"
 OF_WHAT_IS_OLD = "prunable droppable flows_from drop_fan_outs drop_flow_edges"
-NAMES = f"{OF_A_GRANT} {OF_A_CLAIM} {OF_A_FLOW} {OF_WHAT_IS_OLD}".split()
+NAMES = f"{OF_A_GRANT} {OF_A_CLAIM} {OF_A_FLOW} {OF_A_PAGE} {OF_WHAT_IS_OLD}".split()
 
 # What the planner may have been told: nothing yet; that there are a few rows; or, since it was looked while all
 # rows were gone or not yet committed, that many pages hold none, which it believes until the next look.
