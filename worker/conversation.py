@@ -30,8 +30,9 @@ _LOOK_SECONDS: Final = 0.1  # how often the work conversation looks whether slot
 _MANY_TASKS: Final = 50
 _GATHER_SECONDS: Final = 0.01
 _BURST_SECONDS: Final = 0.05  # between two claims of a burst worker that still computes
-# A claim for some types only is not parked, since it would be in the way when there is room for others.
-_PART_SECONDS: Final = 0.25
+# Some claims are not parked, and made again after so long: those for some types only, which would be in the way
+# when there is room for others; and those of a worker whose strands are all busy, which would take from idle ones.
+_UNPARKED_SECONDS: Final = 0.25
 _DEAF_SECONDS: Final = 1.0  # after a dispatcher gave us others all the same, which then have to go back
 _ELSEWHERE_SECONDS: Final = 2.0  # a dispatcher that does not answer a heartbeat for so long is left for another
 _HOLDING_RETRY_SECONDS: Final = 1.0  # a worker that holds tasks retries its heartbeat at least so often
@@ -147,6 +148,7 @@ class Work:
         self._tries = 0
         self._claim_at = 0.0  # not before
         self._claim_part_at = 0.0  # the same, for some types only
+        self._claim_ahead_at = 0.0  # the same, while all strands are busy
         self.is_parked = False
         self.is_talking = False  # an exchange is under way whose answer comes at once
 
@@ -169,7 +171,9 @@ class Work:
             want, types = self._want()
             if not parcel and not want:
                 return
-            wait_seconds = self._wait_seconds * random.uniform(0.9, 1.0) if not (parcel or types) else 0.0
+            busy = self._is_busy()
+            may_park = not (parcel or types or busy)
+            wait_seconds = self._wait_seconds * random.uniform(0.9, 1.0) if may_park else 0.0
             self.is_parked = wait_seconds > 0
             self.is_talking = not self.is_parked
         self._client.prefer(self._link.url)
@@ -181,6 +185,8 @@ class Work:
         self._tries = 0
         if answer.poll_after_seconds:
             self._claim_at = time.monotonic() + answer.poll_after_seconds
+        if busy and not answer.tasks:
+            self._claim_ahead_at = time.monotonic() + _UNPARKED_SECONDS
         if types is not None:
             self._claim_part_at = time.monotonic() + _pause(types, answer.tasks)
         if self._on_idle and want and not answer.tasks:
@@ -191,7 +197,8 @@ class Work:
     def _want(self) -> tuple[int, list[str] | None]:
         """How many tasks to ask for now, and of which types, if not of all."""
         blocked = self._link.is_paused or self._link.worker.state != "running"
-        if blocked or time.monotonic() < self._claim_at:
+        now = time.monotonic()
+        if blocked or now < self._claim_at or (now < self._claim_ahead_at and self._is_busy()):
             return 0, None
         if not self._hand.waiting_types:
             return self._room(self._hand.unfinished, waits=False), None
@@ -202,11 +209,16 @@ class Work:
             # Whichever kind comes must find room; after nothing but tasks that wait, more of them will come.
             only_waiting = self._pace.recent() and not self._pace.recent(self._runs_on_main)
             return for_threads if only_waiting else min(for_main, for_threads), None
-        if time.monotonic() < self._claim_part_at:
+        if now < self._claim_part_at:
             return 0, None
         known = self._link.worker.types or ()
         types = [kind for kind in known if self._runs_on_main(kind) is bool(for_main)]
         return (max(for_main, for_threads), types) if types else (0, None)
+
+    def _is_busy(self) -> bool:
+        """Whether no strand is without a task."""
+        threads = self._executor.usable_strands(waits=True) if self._executor.threads else 0
+        return self._hand.unfinished >= self._executor.usable_strands() + threads
 
     def _room(self, unfinished: int, waits: bool) -> int:
         closed = self._executor.closed_strands(waits)  # each of them is left out, and the long task it runs
@@ -222,4 +234,4 @@ def _pause(types: list[str], grants: list[Grant]) -> float:
     """How long not to ask for `types` again, after an answer brought these."""
     if any(grant.type not in types for grant in grants):
         return _DEAF_SECONDS
-    return 0.0 if grants else _PART_SECONDS
+    return 0.0 if grants else _UNPARKED_SECONDS

@@ -14,7 +14,7 @@ import pytest
 from analysis.cluster import Cluster, cluster
 from shared.settings import ROOT
 from tests.support.stores import Store
-from tests.system.support import running, submit
+from tests.system.support import ended, outcomes, running, submit
 
 ODD = str(Path(__file__).parent.parent / "support" / "odd_tasks.py")
 LIMIT_SECONDS = 20.0
@@ -67,6 +67,17 @@ def test_a_pure_task_is_run_once_and_answered_from_memory(odd_baton: Cluster, tm
     assert tally.read_bytes() == b"."
     assert odd_baton.client.task(second)["result"] == 1
     assert [a.get("cached") for a in odd_baton.client.attempts(second)] == [True]
+
+
+def test_what_a_busy_worker_hands_back_does_not_come_back_to_it_at_once(odd_baton: Cluster) -> None:
+    odd_baton.start_worker("worker-1")
+    submit(odd_baton, "sleep", count=100, seconds=0.001)
+    odd_baton.wait(lambda: odd_baton.client.stats()["tasks"]["completed"] == 100, "the short ones to end")
+
+    long, behind = submit(odd_baton, "sleep", count=2, seconds=1)  # of a type that it knows to be short
+
+    ended(odd_baton, behind)
+    assert (outcomes(odd_baton, long), outcomes(odd_baton, behind)) == (["completed"], ["released", "completed"])
 
 
 def test_a_worker_takes_only_the_types_it_was_given(odd_baton: Cluster) -> None:

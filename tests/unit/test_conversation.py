@@ -79,6 +79,22 @@ def test_an_idle_worker_asks_for_one_task_and_waits_for_it(talk: Talk) -> None:
     assert 18 <= message.wait_seconds <= 20
 
 
+def test_a_busy_worker_claims_ahead_but_does_not_wait_for_what_an_idle_one_could_have(talk: Talk) -> None:
+    talk.pace.observe("noop", 1000, 0.1)
+    talk.hand.add([grant()])
+
+    talk.work.run_once()
+    again = talk.work._want()[0]
+    talk.hand.end([completed(grant())])
+    talk.work.run_once()
+    talk.work.run_once()
+
+    ahead, with_result, idle = talk.dispatcher.messages
+    assert (ahead.want, ahead.wait_seconds, again) == (1000, 0, 0)
+    assert (with_result.want, len(with_result.results), with_result.wait_seconds) == (1000, 1, 0)
+    assert idle.wait_seconds > 0
+
+
 def test_a_message_with_results_does_not_wait(talk: Talk) -> None:
     talk.finish(1)
 
