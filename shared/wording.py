@@ -32,9 +32,9 @@ def in_words(complaint: str) -> str:
 
 
 def error_in_words(error: Any) -> str:
-    """Its message; a worker in another language may have sent anything."""
+    """Its message, and the note if there is one; a worker in another language may have sent anything."""
     if isinstance(error, dict) and "message" in error:
-        return str(error["message"])
+        return f"{error['message']} ({error['note']})" if error.get("note") else str(error["message"])
     return msgspec.json.encode(error).decode() if error else ""
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +24,7 @@ from worker.channel import Declared
 
 # How much of a long text is kept; a shorter cut follows if JSON's escapes still make it too large.
 _TEXT_CHARS: Final = (16_000, 4_000, 1_000)
+_STARTED_AT: Final = time.time()  # of this process, Unix seconds; a child imports its task modules after this
 OVERRUN: Final = (StopReason.TIMEOUT, StopReason.STALL)
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -50,11 +55,11 @@ def failure_of(
         result.error = overrun(reason, grant, kind.timeout_seconds if kind else None)
     elif isinstance(error, BadPayload):
         result.retryable = False
-        result.error = error_body("BadPayload", str(error))
+        result.error = error_body("BadPayload", str(error), **_note(error, kind))
     else:
         result.retryable = not isinstance(error, Fail | NotSendable)
         result.retry_after_seconds = error.after_seconds if isinstance(error, Retry) else None
-        result.error = error_body(type(error).__name__, _message(error), _traceback(error))
+        result.error = error_body(type(error).__name__, _message(error), _traceback(error), **_note(error, kind))
 
 
 def overrun(reason: StopReason, grant: Grant, declared_seconds: float | None) -> Raw:
@@ -136,6 +141,31 @@ def _traceback(error: BaseException) -> str:
         return "".join(format_exception(type(error), error, own))
     except Exception as broken:
         return f"(the traceback cannot be made: {type(broken).__name__})"
+
+
+def _note(error: BaseException, kind: TaskType | None) -> dict[str, str]:
+    """That the task's code was edited since its import: the traceback then shows lines that never ran."""
+    names = [Path(path).name for path in dict.fromkeys(_code_files(error, kind)) if _is_newer(path)]
+    if not names:
+        return {}
+    changed = "has changed since the worker imported it" if len(names) == 1 else "have changed since their import"
+    return {"note": f"{', '.join(names)} {changed}; restart the worker to run the new code"}
+
+
+def _code_files(error: BaseException, kind: TaskType | None) -> Iterator[str]:
+    code = getattr(inspect.unwrap(kind.function), "__code__", None) if kind else None
+    if code is not None:
+        yield code.co_filename
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
+
+
+def _is_newer(path: str) -> bool:
+    with suppress(OSError):  # of code without a file the name is no path
+        return os.stat(path).st_mtime > _STARTED_AT
+    return False
 
 
 def _clean(text: str) -> str:

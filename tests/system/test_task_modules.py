@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.system.bench import ODD, Bench
@@ -31,6 +33,26 @@ def test_a_module_that_declares_no_task_is_named_once(tmp_path: Path) -> None:
     bench.executor.close()
 
     assert bench.log.getvalue().count(f"task module {bare} declares no task") == 1
+
+
+def test_a_failure_says_that_the_file_has_been_edited_since(tmp_path: Path) -> None:
+    module = tmp_path / "own_tasks.py"
+    module.write_text(
+        "from tasks import task\n\n\n@task('half')\ndef half(ctx, n: int):\n    return 1 / (n - n)\n"
+    )
+    bench = Bench(modules=(ODD, str(module)))
+    bench.start()
+    bench.until(lambda: all(child.is_ready for child in bench.executor._children))
+
+    before = bench.result_of(bench.add("half", n=4))
+    module.write_text(module.read_text().replace("(n - n)", "n"))
+    os.utime(module, (time.time() + 10, time.time() + 10))  # whatever the file system's clock shows
+    failed, misfit = bench.result_of(bench.add("half", n=4)), bench.result_of(bench.add("half", m=4))
+    bench.executor.close()
+
+    notes = [msgspec.json.decode(result.error).get("note") for result in (before, failed, misfit)]
+    note = "own_tasks.py has changed since the worker imported it; restart the worker to run the new code"
+    assert notes == [None, note, note]
 
 
 def test_a_module_that_kills_its_process_is_named(tmp_path: Path) -> None:
