@@ -148,19 +148,20 @@ def _record(
 
 def cancel(
     tx: Transaction, task_id: int, status: str, lane: str, attempt: int, lease_id: str, limit_key: str | None
-) -> bool:
-    """End a task on request; True if it ran, False if it waited and its relatives must still be told.
+) -> kin.Relative | None:
+    """End a task on request; returns what it is to those that must still be told, or None: it ran, they were.
 
     Raises Overtaken if it is not `status` any more.
     """
     if status == TaskStatus.IN_PROGRESS:
         end(tx, held(tx, task_id, attempt, lease_id), Outcome.CANCELLED, TaskStatus.CANCELLED, error=CANCELLED)
-        return True
-    if tx.cancel(task_id=task_id, status=status, now=tx.now) is None:
+        return None
+    waited: kin.Relative | None = tx.cancel(task_id=task_id, status=status, now=tx.now)
+    if waited is None:
         raise Overtaken
     tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
     tx.record_error(task_id=[task_id], attempt=attempt, error=CANCELLED, error_type="Cancelled")
-    return False
+    return waited
 
 
 def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds: float) -> float:

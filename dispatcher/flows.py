@@ -260,17 +260,15 @@ class _Storing:
 
 
 def _cancel(tx: Transaction, flow_id: int) -> None:
-    for _, status, counted in tx.flow_forks_and_joins(flow_id=flow_id).fetchall():
-        if counted and status == TaskStatus.BLOCKED:
-            tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED)
-    tx.cancel_nodes(flow_id=flow_id)
-    waited: list[kin.Relative] = []
+    counted = sum(counted for (counted,) in tx.cancel_nodes(flow_id=flow_id).fetchall())
+    tx.in_flow(flow_id, TaskStatus.BLOCKED, TaskStatus.CANCELLED, counted)
     live = tx.flow_tasks(flow_id=flow_id, ended=0).fetchall()
     live.sort(key=_is_not_blocked)  # blocked ones first, so that no end reaches a child within the flow
-    for task_id, lane, status, attempt, lease_id, relatives, limit_key, _ in live:
-        if not attempts.cancel(tx, task_id, status, lane, attempt, lease_id, limit_key):
-            waited.append((task_id, flow_id, relatives))
-    kin.ended(tx, waited, TaskStatus.CANCELLED)
+    ends = [
+        attempts.cancel(tx, task_id, status, lane, attempt, lease_id, limit_key)
+        for task_id, lane, status, attempt, lease_id, limit_key, _ in live
+    ]
+    kin.ended(tx, [waited for waited in ends if waited is not None], TaskStatus.CANCELLED)
 
 
 def _is_not_blocked(row: tuple[Any, ...]) -> bool:
@@ -289,9 +287,9 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
     if not tasks and not forks_and_joins:
         return False
     ids = [row[0] for row in tasks]
-    for task_id, *_, unique_key in tasks:
+    for task_id, _, status, *_, unique_key in tasks:
         second_life.check_key(tx, task_id, unique_key)
-        if tx.revive(task_id=task_id, now=tx.now) is None:
+        if tx.revive(task_id=task_id, status=status, now=tx.now) is None:
             raise Overtaken
         tx.drop_result(task_id=task_id)
     kin.count_up(tx, ids)  # for children outside of the flow
@@ -300,7 +298,7 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
     kin.reopen_forks(tx, ids)
     tx.recount_nodes(flow_id=flow_id)
     blocked = {task_id for (task_id,) in tx.block_in_flow(flow_id=flow_id, task_ids=encoded(ids)).fetchall()}
-    for task_id, lane, status, _, _, _, limit_key, _ in tasks:
+    for task_id, lane, status, _, _, limit_key, _ in tasks:
         target = TaskStatus.BLOCKED if task_id in blocked else TaskStatus.PENDING
         tx.moved(lane, TaskStatus(status), target, [task_id], limit_key)
         tx.in_flow(flow_id, TaskStatus(status), target)

@@ -134,8 +134,9 @@ class Ledger:
             status, lane, attempt, lease_id, _, limit_key, *_ = self._state(tx, task_id)
             if status in ENDED:
                 raise errors.AlreadyEnded(f"task {task_id} has already ended: it is {status}", status=status)
-            if not attempts.cancel(tx, task_id, status, lane, attempt, lease_id, limit_key):
-                kin.departed(tx, [task_id], TaskStatus.CANCELLED)
+            waited = attempts.cancel(tx, task_id, status, lane, attempt, lease_id, limit_key)
+            if waited is not None:
+                kin.ended(tx, [waited], TaskStatus.CANCELLED)
             tx.log("cancel", task_id=task_id)
 
         self._write(run)

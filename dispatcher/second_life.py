@@ -56,7 +56,7 @@ def _begin(tx: Transaction, task_id: int, from_scratch: bool) -> _Begun:
         raise errors.NotFound(f"there is no task {task_id}")
     status, lane, _, _, _, limit_key, _, unique_key = found
     check_key(tx, task_id, unique_key)
-    if tx.revive(task_id=task_id, now=tx.now) is None:
+    if tx.revive(task_id=task_id, status=status, now=tx.now) is None:
         if status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
             raise Overtaken
         raise errors.Conflict(

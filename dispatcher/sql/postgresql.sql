@@ -190,7 +190,7 @@ SELECT 1 FROM tasks WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE f
  ORDER BY task_id FOR SHARE;
 
 -- name: flow_tasks
-SELECT task_id, queue || '/' || type, status, attempt, lease_id, kin, limit_key, unique_key FROM tasks
+SELECT task_id, queue || '/' || type, status, attempt, lease_id, limit_key, unique_key FROM tasks
  WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id))
    AND ((:ended = 0 AND status IN ('blocked', 'scheduled', 'pending', 'in-progress'))
         OR (:ended = 1 AND status IN ('failed', 'cancelled')))

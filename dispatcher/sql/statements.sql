@@ -407,14 +407,14 @@ SELECT status, queue || '/' || type, attempt, lease_id, worker_key, limit_key, p
 -- A task that waits, as :status, ends; one that runs is ended by end_attempt.
 UPDATE tasks SET status = 'cancelled', finished_at = :now, run_at = NULL, waiting = 0
  WHERE task_id = :task_id AND status = :status AND status IN ('blocked', 'scheduled', 'pending')
-RETURNING task_id;
+RETURNING task_id, flow_id, kin;
 
 -- name: revive^
--- A failed or cancelled task gets a second life; its attempts are counted on.
+-- A failed or cancelled task, as :status, gets a second life; its attempts are counted on.
 UPDATE tasks SET status = 'pending', finished_at = NULL, run_at = NULL, failures = 0, crashes = 0, alone = 0,
        message = NULL, revived_attempt = attempt,
        deadline_at = CASE WHEN deadline_at <= :now THEN NULL ELSE deadline_at END
- WHERE task_id = :task_id AND status IN ('failed', 'cancelled')
+ WHERE task_id = :task_id AND status = :status AND status IN ('failed', 'cancelled')
 RETURNING task_id;
 
 -- name: drop_result!
@@ -850,7 +850,7 @@ SELECT e.child_id, e.parent_id FROM nodes n JOIN edges e ON e.child_id = n.node_
 
 -- name: flow_tasks
 -- Those that are live, or (:ended = 1) those that ended without a result.
-SELECT t.task_id, t.queue || '/' || t.type, t.status, t.attempt, t.lease_id, t.kin, t.limit_key, t.unique_key
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.attempt, t.lease_id, t.limit_key, t.unique_key
   FROM nodes n JOIN tasks t ON t.task_id = n.node_id
  WHERE n.flow_id = :flow_id AND ((:ended = 0 AND t.status IN ('blocked', 'scheduled', 'pending', 'in-progress'))
                                  OR (:ended = 1 AND t.status IN ('failed', 'cancelled')))
@@ -859,9 +859,9 @@ SELECT t.task_id, t.queue || '/' || t.type, t.status, t.attempt, t.lease_id, t.k
 -- name: flow_forks_and_joins
 SELECT node_id, status, counted FROM nodes WHERE flow_id = :flow_id AND kind <> 'task';
 
--- name: cancel_nodes!
--- No fork and no join of the flow waits any more.
-UPDATE nodes SET waiting = 0, status = 'cancelled' WHERE flow_id = :flow_id AND status = 'blocked';
+-- name: cancel_nodes
+-- No fork and no join of the flow waits any more; whether the flow counts them.
+UPDATE nodes SET waiting = 0, status = 'cancelled' WHERE flow_id = :flow_id AND status = 'blocked' RETURNING counted;
 
 -- name: lift_deadlines!
 -- Fan-outs of a flow that did not complete live again: a deadline that has passed binds their parts no more.

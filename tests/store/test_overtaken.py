@@ -67,6 +67,44 @@ def test_a_task_claimed_while_it_is_cancelled_ends_as_one_that_runs(pair: tuple[
     assert [over.task_id for over in [*answer.lost, *answer.cancel]] == [task_id]
 
 
+def test_a_task_cancelled_while_it_is_revived_is_counted_as_cancelled(pair: tuple[Builder, Builder]) -> None:
+    """The counts are an invariant: a lane that seems to have no pending task is not looked at."""
+    first, second = pair
+    task_id = first.submit()
+    just_before(first, "revive", lambda: second.cancel(task_id))
+
+    with pytest.raises(errors.Conflict):
+        first.revive(task_id)
+
+    assert first.status(task_id) == "cancelled"
+    first.revive(task_id)
+    assert [grant.task_id for grant in second.claim("w1")] == [task_id]
+
+
+def test_a_child_that_comes_while_a_flow_above_it_is_cancelled_is_unblocked(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    flow = Flow(first, {"key": "a"})
+    depends_on = [flow.ids()["a"]]
+    children: list[int] = []
+    just_before(
+        first, "cancel", lambda: children.append(second.submit(depends_on=depends_on, run_if="all_finished"))
+    )
+
+    flow.flows.cancel(flow.id)
+
+    assert (flow.status, first.status(children[0])) == ("cancelled", "pending")
+
+
+def test_a_flow_cancelled_by_two_at_once_is_counted_once(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    flow = Flow(first, {"key": "a"}, {"key": "parts", "map": {"over": {"result_of": "a", "field": "items"}}})
+    just_before(first, "cancel_nodes", lambda: second.dispatcher.ledger.flows.cancel(flow.id))
+
+    flow.flows.cancel(flow.id)
+
+    assert (flow.status, flow.view.progress) == ("cancelled", 1.0)
+
+
 def test_a_child_that_comes_while_its_parent_fails_is_cancelled(pair: tuple[Builder, Builder]) -> None:
     first, second = pair
     grant = first.start("w1", max_retries=0)
