@@ -22,6 +22,7 @@ from shared.protocol import KEY_CHARS_MAX, NULL, CheckpointBody, Refusal, Result
 
 _encode = msgspec.json.Encoder().encode
 CANCELLED: Final = _encode({"type": "Cancelled", "message": "cancelled on request"})
+_INTERRUPTIONS: Final = (Outcome.RELEASED, Outcome.CRASHED, Outcome.RECLAIMED)
 _EVENT = {Outcome.FAILED: "fail", Outcome.CRASHED: "crash", Outcome.RECLAIMED: "reclaim"}
 
 
@@ -104,6 +105,7 @@ def end(
         crashes=held.crashes if crashes is None else crashes,
         releases=held.releases if releases is None else releases,
         alone=int(alone),
+        kept_deadline=int(outcome in _INTERRUPTIONS and _has_begun(held, report)),
     )
     if relatives is None:
         raise Overtaken
@@ -162,6 +164,11 @@ def cancel(
     tx.moved(lane, TaskStatus(status), TaskStatus.CANCELLED, [task_id], limit_key)
     tx.record_error(task_id=[task_id], attempt=attempt, error=CANCELLED, error_type="Cancelled")
     return waited
+
+
+def _has_begun(held: Held, report: Result | None) -> bool:
+    """Whether the function was called, as far as anybody knows: a grant may have waited in its worker."""
+    return bool(held.running or (held.alone if report is None else report.elapsed_seconds))
 
 
 def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds: float) -> float:

@@ -339,12 +339,13 @@ SELECT task_id, attempt, lease_id, queue || '/' || type, worker_key, started_at,
 
 -- name: end_attempt^
 -- Fenced: fail, crash, release, reclaim and cancel differ only in what they leave behind. Its message stays with a
--- task that ends with the attempt; the next attempt has its own.
+-- task that ends with the attempt; the next attempt has its own. A deadline that was kept binds no more.
 UPDATE tasks SET status = :status, run_at = :run_at, finished_at = :finished_at, failures = :failures,
        crashes = :crashes, releases = :releases, alone = :alone, lease_id = NULL, lease_expires_at = NULL,
        missing_since = NULL, running = 0,
        progress = (SELECT c.progress FROM checkpoints c WHERE c.task_id = tasks.task_id),
-       message = CASE WHEN CAST(:status AS TEXT) IN ('failed', 'cancelled') THEN message END
+       message = CASE WHEN CAST(:status AS TEXT) IN ('failed', 'cancelled') THEN message END,
+       deadline_at = CASE WHEN :kept_deadline = 0 THEN deadline_at END
  WHERE task_id = :task_id AND attempt = :attempt AND lease_id = :lease_id AND (status || '') = 'in-progress'
 RETURNING flow_id, kin;
 

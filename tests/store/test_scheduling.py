@@ -13,7 +13,7 @@ from shared import errors
 from shared.operating import Drop, HistoryFilter, LogQuery, ReviveMany
 from shared.protocol import LOG_CHARS_MAX, LOG_LINES_MAX, AttemptLog, LogLine, Submission
 from tests.support.builder import Builder
-from tests.support.messages import completed, failed, fence, raw
+from tests.support.messages import completed, crashed, failed, fence, holding, raw, released
 from tests.support.waiting import Call
 
 SOON = "2027-01-15T08:00:05Z"  # five seconds after a test's clock begins
@@ -80,6 +80,38 @@ def test_a_task_that_runs_may_go_on_after_its_deadline(tasks: Builder) -> None:
     answer = tasks.report(completed(grant))
 
     assert (answer.lost, tasks.status(grant.task_id)) == ([], "completed")
+
+
+@pytest.mark.parametrize("how", ["released", "crashed", "silent", "failed"])
+def test_a_task_that_was_started_in_time_goes_on_after_an_interruption(tasks: Builder, how: str) -> None:
+    task_id = tasks.submit(deadline=SOON, max_retries=3)
+    (grant,) = tasks.claim()
+    tasks.hold(holding(grant, running=True))
+    tasks.advance(9)
+
+    if how == "silent":
+        tasks.fall_silent()
+    else:
+        make = {"released": released, "crashed": crashed, "failed": failed}[how]
+        tasks.report(make(grant, elapsed_seconds=8.0))
+    tasks.advance(60)
+    tasks.dispatcher.ledger.promote()
+    tasks.dispatcher.ledger.expire()
+
+    went_on = ids(tasks.claim("w2")) == [task_id]
+    assert went_on is (how != "failed"), "a retry after a failure is a start of its own"
+    if not went_on:
+        assert b"before attempt 2 could start" in bytes(tasks.view(task_id).error)
+
+
+def test_a_grant_that_waited_in_its_worker_has_not_kept_its_deadline(tasks: Builder) -> None:
+    late, beside = tasks.submit(deadline=SOON), tasks.submit()
+    grants = tasks.claim(want=2)
+    tasks.advance(9)
+
+    tasks.report(*(released(grant, elapsed_seconds=0.0) for grant in grants))
+
+    assert (ids(tasks.claim("w2")), tasks.status(late)) == ([beside], "failed")
 
 
 def test_a_revived_task_is_not_ended_by_the_deadline_it_missed(tasks: Builder) -> None:

@@ -184,6 +184,8 @@ class Model:
                 self.starts.setdefault(name, []).append(self.now)
 
     def end(self, task: Task, status: str, outcome: str, body: Any = None, counted: int = 0) -> None:
+        if task.running and outcome in ("released", "crashed", "reclaimed"):
+            task.deadline_at = None  # it has kept it
         task.history[task.attempt] = End(task.lease_id, outcome, body, counted, task.alone)
         task.status, task.alone, task.running, task.missing = status, False, False, None
         if status == "scheduled":
@@ -198,7 +200,8 @@ class Model:
         task.alone = True
 
     def reclaim(self, task: Task, counts: bool) -> None:
-        if counts and (task.running or task.alone):
+        task.running = task.running or task.alone  # as far as anybody knows
+        if counts and task.running:
             self.crash(task, "reclaimed")
         else:
             self.end(task, "pending", "reclaimed")
