@@ -174,7 +174,7 @@ class Memo:
 
     def __init__(self, entries: int) -> None:
         self._entries = entries
-        self._results: OrderedDict[tuple[str, bytes], Raw] = OrderedDict()
+        self._results: OrderedDict[tuple[str, bytes, bytes], Raw] = OrderedDict()  # by _question
         self.types: frozenset[str] = frozenset()  # those declared pure
 
     def learn(self, ended: Iterable[tuple[Grant, Result]]) -> None:
@@ -183,7 +183,7 @@ class Memo:
             return
         for grant, result in ended:
             if grant.type in self.types and result.outcome == "completed" and result.checkpoint is None:
-                self._results[grant.type, bytes(grant.payload)] = result.result
+                self._results[_question(grant)] = result.result
                 if len(self._results) > self._entries:
                     self._results.popitem(last=False)
 
@@ -195,11 +195,11 @@ class Memo:
         """The result of a task that need not be run, or None."""
         if grant.type not in self.types or grant.checkpoint is not None:
             return None
-        key = grant.type, bytes(grant.payload)
-        known = self._results.get(key)
+        question = _question(grant)
+        known = self._results.get(question)
         if known is None:
             return None
-        self._results.move_to_end(key)
+        self._results.move_to_end(question)
         return Result(
             task_id=grant.task_id,
             attempt=grant.attempt,
@@ -209,6 +209,11 @@ class Memo:
             elapsed_seconds=0.0,
             cached=True,
         )
+
+
+def _question(grant: Grant) -> tuple[str, bytes, bytes]:
+    """What a pure task's result follows from: its type, its payload, and what it is told of its parents."""
+    return grant.type, bytes(grant.payload), bytes(grant.parents)
 
 
 def _own_folder(parent: Path, name: str) -> tuple[Path, IO[bytes]]:

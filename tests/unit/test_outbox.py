@@ -373,6 +373,17 @@ def test_the_least_recently_used_result_is_forgotten() -> None:
     assert [memo.answer(grant(9, b"%d" % n)) is not None for n in (1, 2, 3)] == [True, False, True]
 
 
+def test_what_the_parents_told_belongs_to_the_question() -> None:
+    memo = remembering()
+    first, other = grant(), grant(2)
+    first.parents, other.parents = Raw(b'{"a":{"result":1}}'), Raw(b'{"a":{"result":2}}')
+
+    memo.learn([(first, completed(first))])
+
+    assert memo.answer(first) is not None
+    assert memo.answer(other) is None
+
+
 def test_a_type_that_gives_output_is_not_answered_from_memory() -> None:
     memo = remembering()
     memo.learn([(grant(1), completed(grant(1)))])
