@@ -75,6 +75,10 @@ def exit_codes(interrupted: str = "interrupted") -> Iterator[None]:
         fail(line_of(error), code_of(error))
     except KeyboardInterrupt:
         fail(interrupted, INTERRUPTED)
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":  # an argument's bytes that are no text
+            raise
+        fail(f"{error.object[:80]!a} is not UTF-8, and cannot be sent", USAGE)
     except BrokenPipeError:  # `baton tasks list | head`: who reads has read enough
         _say_no_more()
         sys.exit(OK)

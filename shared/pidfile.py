@@ -118,9 +118,10 @@ def send(pid: int, number: signal.Signals) -> None:
 def _read(path: Path) -> Record | None:
     try:
         pid, started, name = [*path.read_text().strip().split(" ", 2), "", "", ""][:3]
-    except FileNotFoundError:  # it ends just now
+    except (OSError, UnicodeDecodeError):  # it ends just now, is another user's, or nothing of ours
         return None
-    return Record(path, int(pid), started, name) if pid.isdigit() and started else Record(path, 0, "", name)
+    is_pid = pid.isascii() and pid.isdigit()
+    return Record(path, int(pid), started, name) if is_pid and started else Record(path, 0, "", name)
 
 
 def start_ticks(pid: int) -> str:

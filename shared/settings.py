@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from dotenv import dotenv_values
@@ -225,6 +226,14 @@ def _help(setting: Any) -> str:
     return str(setting.metadata["help"])
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535, half an IPv6 address
+        return False
+
+
 def _contradictions(settings: Settings) -> list[str]:
     problems = []
     if settings.heartbeat_timeout_seconds <= settings.heartbeat_interval_seconds:
@@ -237,8 +246,8 @@ def _contradictions(settings: Settings) -> list[str]:
             f"LEASE_SECONDS={settings.lease_seconds:g}: expected more than HEARTBEAT_TIMEOUT_SECONDS "
             f"({settings.heartbeat_timeout_seconds:g}); the lease is the backstop behind it"
         )
-    for url in settings.dispatcher_urls:
-        if not url.startswith(("http://", "https://")):
+    for url in settings.dispatcher_urls or [settings.dispatcher_url]:
+        if not _is_address(url):
             problems.append(f"DISPATCHER_URL={url!r}: expected http://host:port (comma-separated if several)")
     for queue in settings.queues or ():
         if not re.fullmatch(r"[a-z0-9_.-]{1,100}", queue):

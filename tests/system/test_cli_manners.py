@@ -44,6 +44,15 @@ def test_what_destroys_asks_first(stage: Scene) -> None:
     assert stage.client.task(task_id)["status"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    "words", [("tasks", "list", "--tag"), ("workers", "remove", "--yes"), ("dead", "revive", "--tag")]
+)
+def test_an_argument_that_is_no_text_is_named(stage: Scene, words: tuple[str, ...]) -> None:
+    ran = stage.run(*words, "\udcff")
+
+    assert (ran.code, ran.err) == (exits.USAGE, "'\\udcff' is not UTF-8, and cannot be sent\n")
+
+
 FLOW = "examples/flow.toml"
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from shared import pidfile
 
 
@@ -28,6 +30,15 @@ def test_a_record_that_cannot_be_removed_is_no_error(tmp_path: Path) -> None:
         record.mkdir()  # which no unlink removes
 
     assert record.exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe 12 x", "²3 1 n".encode(), b"", None])
+def test_what_is_no_record_is_no_living_process(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "run" / "worker-7.pid"
+    path.parent.mkdir()
+    path.mkdir() if content is None else path.write_bytes(content)
+
+    assert [record for record in pidfile.records(tmp_path, "worker") if record.alive] == []
 
 
 def test_free_names_are_those_of_no_living_worker(tmp_path: Path) -> None:
