@@ -62,6 +62,7 @@ class Executor:
         self.tally = Tally(log, pace)
         self._draining = False
         self._killing = False
+        self._held_up_since: float | None = None  # the children are, until what they said has been delivered
         self._turn = threading.Lock()  # held while something is done; not while waiting
 
     # --- for other threads
@@ -126,6 +127,7 @@ class Executor:
         ended_before = self.tally.count
         signs = self._children.wait(self._patience())
         with self._turn:
+            self._note_hold_up()
             for deal_with_it in signs:
                 deal_with_it()
             if not self._draining:
@@ -133,7 +135,8 @@ class Executor:
             for child, strand in self._strands():
                 self._supervise(child, strand)
             self._supply_all()
-            self._children.listen(hold_off=self._hand.outgoing.is_flooded)
+            self._held_up_since = time.monotonic() if self._hand.outgoing.is_flooded else None
+            self._children.listen(hold_off=self._held_up_since is not None)
             self.tally.report(time.monotonic())
         if self.tally.count > ended_before + 1:
             self._children.bell.wait(_GATHER_SECONDS)
@@ -141,6 +144,11 @@ class Executor:
     def close(self) -> None:
         """Kill every child and all it started. To be called when the loop has ended."""
         self._children.close()
+
+    def _note_hold_up(self) -> None:
+        if self._held_up_since is not None:
+            for _, strand in self._strands():
+                strand.hold_up(time.monotonic() - self._held_up_since)
 
     def _patience(self) -> float:
         if self._draining or any(strand.is_withdrawing for _, strand in self._strands()):
@@ -251,7 +259,7 @@ class Executor:
         if (grant.task_id, grant.attempt) not in self._hand:
             return StopReason.DROP
         limit = grant.timeout_seconds or self._declared(grant).timeout_seconds
-        if limit and elapsed > limit:
+        if limit and elapsed - strand.unheard_seconds > limit:
             self._log("task_overran", task_id=grant.task_id, attempt=grant.attempt, seconds=limit)
             return StopReason.TIMEOUT
         patience = grant.stall_seconds

@@ -95,6 +95,7 @@ class Strand:
         self.announced = 0  # serial of the last task whose start was logged
         self.heard_at = 0.0  # when the running task last printed or saved something
         self.last_lines: deque[Line] = deque(maxlen=_LINES_KEPT)
+        self._unheard = 0, 0.0  # for how many seconds the task of that serial was not listened to
         self._last_serial = 0
         self._low_water = 0  # with so many tasks left it gets more
         self._collect_at = NEVER  # when withdrawn tasks can be collected
@@ -146,6 +147,18 @@ class Strand:
     def silent_seconds(self) -> float:
         """For how long the running task has shown nothing: no progress, no checkpoint, no line."""
         return time.monotonic() - max(self.board.started_at, self.board.shown_at, self.heard_at)
+
+    @property
+    def unheard_seconds(self) -> float:
+        """For how long the running task was held up, since nobody listened: that counts for no limit."""
+        serial, seconds = self._unheard
+        return seconds if self.sent and self.sent[0][0] == serial else 0.0
+
+    def hold_up(self, seconds: float) -> None:
+        """Nobody has listened to the running task for so long."""
+        if self.sent:
+            self._unheard = self.sent[0][0], self.unheard_seconds + seconds
+            self.heard_at = time.monotonic()
 
     def stop(self, reason: StopReason) -> None:
         """Ask the running task to stop, by its board; unless for a drain, it has only so long."""

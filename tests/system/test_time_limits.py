@@ -46,6 +46,22 @@ def test_a_task_that_returns_because_it_ran_out_of_time_has_not_completed(
     assert (result.outcome, error_of(result)["type"]) == ("failed", kind)
 
 
+@pytest.mark.parametrize("limit", ["stall_seconds", "timeout_seconds"])
+def test_no_limit_counts_the_time_in_which_nobody_listens(
+    bench: Bench, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too much waits for a dispatcher that is away: the task is held up by us."""
+    monkeypatch.setattr("worker.outgoing.Outgoing.is_flooded", True)
+    made = bench.hold(grant("odd.step", b'{"steps": 4, "seconds": 0.05}', **{limit: 0.6}))
+    bench.until_running(made)
+    (child,) = bench.executor._children
+
+    bench.until(lambda: child.main.unheard_seconds > 1.0)
+    monkeypatch.setattr("worker.outgoing.Outgoing.is_flooded", False)
+
+    assert bench.result_of(made).outcome == "completed"
+
+
 @pytest.mark.parametrize("how", ["progress", "checkpoint", "line"])
 def test_any_sign_of_life_keeps_a_task_from_being_taken_for_hung(bench: Bench, how: str) -> None:
     payload = msgspec.json.encode({"how": how, "seconds": 1.5})
