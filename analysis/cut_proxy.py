@@ -13,16 +13,19 @@ import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
-_BYTES: Final = 65536
+_BYTES: Final = 16384
 _HOST: Final = "127.0.0.1"
 
 
 class Line:
-    """One port. `url` is where to talk to instead of the target; what is sent there may be slow."""
+    """One port. `url` is where to talk to instead of the target; either direction may be slow."""
 
-    def __init__(self, target_port: int, bytes_per_second: float = math.inf) -> None:
+    def __init__(
+        self, target_port: int, bytes_per_second: float = math.inf, answer_bytes_per_second: float = math.inf
+    ) -> None:
         self._target_port = target_port
         self._bytes_per_second = bytes_per_second
+        self._answer_bytes_per_second = answer_bytes_per_second
         self._whole = True
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
@@ -55,7 +58,7 @@ class Line:
             return
         self._writers.append(target_writer)
         self._keep(self._pump(reader, target_writer, self._bytes_per_second))
-        self._keep(self._pump(target_reader, writer, math.inf))
+        self._keep(self._pump(target_reader, writer, self._answer_bytes_per_second))
 
     def hang_up(self) -> None:
         """Close all connections, for the end."""
@@ -87,9 +90,9 @@ class Line:
 
 
 @contextlib.contextmanager
-def lines(names: list[str], target_port: int, bytes_per_second: float = math.inf) -> Iterator[dict[str, Line]]:
-    """A line for each name, served by a thread until the end of the `with`."""
-    made = {name: Line(target_port, bytes_per_second) for name in names}
+def lines(names: list[str], target_port: int, *bytes_per_second: float) -> Iterator[dict[str, Line]]:
+    """A line for each name (`bytes_per_second`: to the target, and back), served until the end of the `with`."""
+    made = {name: Line(target_port, *bytes_per_second) for name in names}
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
     thread.start()

@@ -42,17 +42,24 @@ class Leases:
         self.settings = settings
         self.registry = registry
 
-    def renew(self, tx: Transaction, worker: Worker, holding: Sequence[Holding], answer: ExchangeAnswer) -> None:
-        """Let the leases run on that a worker's complete list names; reclaim what two lists lacked."""
+    def renew(
+        self, tx: Transaction, worker: Worker, holding: Sequence[Holding], receiving: bool, answer: ExchangeAnswer
+    ) -> None:
+        """Let the leases run on that a worker's complete list names; reclaim what two lists lacked.
+
+        While it is `receiving` an answer, what its list lacks may be in that: none is missing yet.
+        """
         listed = {(task_id, entry.lease_id): entry for entry in holding for task_id in _named(entry)}
         renewed: list[tuple[Any, ...]] = []
         missing: list[tuple[Any, ...]] = []
         for row in tx.held_by(worker_key=worker.key):
-            task_id, attempt, lease_id, _, missing_since, *_ = row
+            task_id, attempt, lease_id, running, missing_since, *_ = row
             entry = listed.get((task_id, lease_id))
             if entry is not None and entry.attempt in (None, attempt):
                 del listed[task_id, lease_id]
                 renewed += self._news(tx, row, entry)
+            elif receiving:
+                renewed += [] if missing_since is None else [(task_id, attempt, lease_id, running, None, None)]
             elif missing_since is None:
                 missing.append((task_id, attempt, lease_id))
             elif tx.lease_now - missing_since >= self.settings.heartbeat_interval_seconds * 0.9:

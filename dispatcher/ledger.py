@@ -179,7 +179,7 @@ class Ledger:
             answer.refused += [*refused, *reports.refused]
             worker.key, answer.directive = self.registry.hear(tx, message.worker)
             if message.holding is not None:
-                self.leases.renew(tx, worker, message.holding, answer)
+                self.leases.renew(tx, worker, message.holding, message.receiving, answer)
             for checkpoint in message.checkpoints:
                 self.leases.checkpoint(tx, checkpoint, answer)
             for log in message.logs:

@@ -18,15 +18,14 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from shared import errors
+from shared import batches, errors
 from shared.backoff import RECONNECT
 from shared.idempotency import check_key
 from shared.line import Line, Silence
-from shared.protocol import BATCH_MAX, Batch, Exchange, ExchangeAnswer, Submission
+from shared.protocol import Batch, Exchange, ExchangeAnswer, Submission
 
 ANSWER_SECONDS = 10.0  # a dispatcher that takes longer counts as away
 MANY_SECONDS = 600.0  # millions of tasks, revived or dropped by one request, take minutes
-_REQUEST_BYTES_AIM = 8 * 1024 * 1024  # half of what one request may have, so a batch always fits
 _NUMBER_CHARS = len("/999999")  # behind a key, where it takes several requests: a million of them
 _HEADERS = {"Content-Type": "application/json", "User-Agent": "baton"}
 _SHOWN_BYTES = 60  # of an answer that is not a dispatcher's: enough to know a page by
@@ -52,6 +51,11 @@ class DispatcherClient:
         self.when_away: Callable[[errors.Unavailable], None] = lambda error: None  # all were tried once, in vain
         self._lines: dict[str, Line] = {}
         self._answer = msgspec.json.Decoder(ExchangeAnswer)
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether an answer is coming in just now; any thread may ask."""
+        return any(line.is_receiving for line in list(self._lines.values()))
 
     def prefer(self, url: str) -> None:
         """Ask this one of the URLs first, from the next call on."""
@@ -82,7 +86,7 @@ class DispatcherClient:
         """
         ids: list[int] = []
         warnings: dict[str, None] = {}
-        chunks = _chunks(submissions)
+        chunks = batches.in_batches(submissions)
         first = list(islice(chunks, 2))
         if idempotency_key is not None and len(first) > 1:
             check_key(idempotency_key, room=_NUMBER_CHARS)
@@ -360,20 +364,6 @@ def _stored_nothing(error: errors.Unavailable) -> bool:
         return not error.details.get("sent", True)
     known = isinstance(error, errors.DatabaseUnavailable | errors.Busy)
     return known and not isinstance(error, errors.Unconfirmed)
-
-
-def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
-    chunk: list[Submission] = []
-    size = 0
-    for submission in submissions:
-        weight = len(bytes(submission.payload)) + 200
-        if chunk and (len(chunk) == BATCH_MAX or size + weight > _REQUEST_BYTES_AIM):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(submission)
-        size += weight
-    if chunk:
-        yield chunk
 
 
 def _part(name: str) -> str:

@@ -43,6 +43,7 @@ class Line:
         self._netloc = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         self._connection: _Connection | None = None
+        self.is_receiving = False  # an answer has begun to come in
 
     def call(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float
@@ -54,10 +55,14 @@ class Line:
         connection = self._connected()
         self._connection = None  # unless all goes well: nothing may be left of an answer, after Ctrl-C either
         try:
-            answer = connection.call(self._request(method, path, body, headers), body or b"", seconds)
+            status, told = connection.ask(self._request(method, path, body, headers), body or b"", seconds)
+            self.is_receiving = True
+            answer = status, connection.content(status, told)
         except (OSError, _Garbled, ValueError) as error:
             connection.close()
             raise Silence(_short(error), sent=True) from None
+        finally:
+            self.is_receiving = False
         self._connection = connection
         return answer
 
@@ -104,18 +109,22 @@ class _Connection:
             return self._file.closed or bool(self._poll.poll(0))
         return True
 
-    def call(self, head: bytes, body: bytes, seconds: float) -> tuple[int, bytes]:
-        """Send a request and read its answer: status and body."""
+    def ask(self, head: bytes, body: bytes, seconds: float) -> tuple[int, dict[bytes, bytes]]:
+        """Send a request and read what its answer begins with: status and headers."""
         self._socket.settimeout(seconds)
         self._send(memoryview(head + body))
         self._socket.settimeout(seconds + min(len(body), 2 * _PIECE_BYTES) / _SLOWEST)
         status, headers = self._head()
         while status < 200:  # "100 Continue" and its like come before the answer
             status, headers = self._head()
+        return status, headers
+
+    def content(self, status: int, headers: Mapping[bytes, bytes]) -> bytes:
+        """Read the rest of the answer, its body."""
         content = self._content(status, headers)
         if headers.get(b"connection", b"").lower() == b"close":
             self.close()
-        return status, content
+        return content
 
     def _send(self, rest: memoryview) -> None:
         """The time-out is for each piece: a large body takes long on a slow line."""

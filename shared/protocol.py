@@ -146,7 +146,8 @@ class Result(Struct, kw_only=True, omit_defaults=True):
 class Exchange(Struct, omit_defaults=True):
     """The whole worker protocol: every part optional, all of it one transaction, in this order.
 
-    `want_types`: claim only these of the worker's types now (it has no room for the others).
+    `want_types`: claim only these of the worker's types now (it has no room for the others). `receiving`: the
+    answer to a claim is coming in, so that `holding` may lack grants that are in it.
     """
 
     worker: WorkerInfo
@@ -157,6 +158,7 @@ class Exchange(Struct, omit_defaults=True):
     wait_seconds: Annotated[float, Meta(ge=0)] = 0.0
     logs: list[AttemptLog] = []
     want_types: Annotated[list[TypeName], Meta(max_length=1000)] | None = None
+    receiving: bool = False
 
 
 class GetTask(Struct):

@@ -68,7 +68,7 @@ class Heartbeat:
         """One heartbeat."""
         self._poked = False
         parcel = self._hand.outgoing.pack(logs=True, limit=BEAT_BYTES)
-        answer = self._link.exchange(self._client, parcel, holding=True)
+        answer = self._link.exchange(self._client, parcel, holding=True, receiving=self._work.is_receiving)
         if answer is None:
             self._tries += 1
         else:
@@ -151,6 +151,11 @@ class Work:
         self._claim_ahead_at = 0.0  # the same, while all strands are busy
         self.is_parked = False
         self.is_talking = False  # an exchange is under way whose answer comes at once
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether grants may be coming in, which takes long on a slow line."""
+        return self._client.is_receiving
 
     def run_forever(self, stop: threading.Event) -> None:
         """Exchange until `stop` is set."""

@@ -79,6 +79,7 @@ class Link:
         parcel: Parcel,
         *,
         holding: bool | None = None,
+        receiving: bool = False,
         want: int = 0,
         wait_seconds: float = 0.0,
         types: list[str] | None = None,
@@ -100,6 +101,7 @@ class Link:
             wait_seconds,
             [lines.message(now) for lines in parcel.logs] if parcel.logs else [],
             types,
+            receiving,
         )
         try:
             answer = client.exchange(message)

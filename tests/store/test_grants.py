@@ -158,6 +158,23 @@ def test_two_lists_closer_than_a_heartbeat_count_as_one(tasks: Builder) -> None:
     assert tasks.status(grant.task_id) == TaskStatus.IN_PROGRESS
 
 
+def test_nothing_is_missing_while_an_answer_comes_in(tasks: Builder) -> None:
+    """What was missing before is not any more: only two lists after the answer can tell."""
+    grant = tasks.start("w1")
+    tasks.hold()
+    for _ in range(3):
+        tasks.advance(1.0)
+        tasks.say(holding=[], receiving=True)
+    tasks.advance(1.0)
+    tasks.hold()
+    kept = tasks.status(grant.task_id)
+
+    tasks.advance(1.0)
+    tasks.hold()
+
+    assert (kept, tasks.status(grant.task_id)) == ("in-progress", "pending")
+
+
 def test_a_grant_named_again_is_not_missing(tasks: Builder) -> None:
     grant = tasks.start()
     tasks.hold()

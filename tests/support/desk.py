@@ -26,6 +26,7 @@ class Dispatcher:
         self.messages: list[Exchange] = []
         self.urls = ["http://127.0.0.1:1"]
         self.preferred: list[str] = []
+        self.is_receiving = False
 
     def prefer(self, url: str) -> None:
         if url:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from tasks import task
 def wide(ctx):
     return "x" * 1_000_000
 
+@task("eat")
+def eat(ctx, body):
+    return len(body)
+
 @task("heavy")
 def heavy(ctx):
     for step in ctx.resume(range(6), {"body": "x" * 900_000}):
@@ -33,12 +38,21 @@ pytestmark = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def far(store: Store, tmp_path: Path) -> Iterator[Cluster]:
+def rates() -> tuple[float, float]:
+    """Bytes a second to the dispatcher, and back; a test overrides this by parametrizing it."""
+    return RATE, math.inf
+
+
+@pytest.fixture
+def far(store: Store, tmp_path: Path, rates: tuple[float, float]) -> Iterator[Cluster]:
     """A dispatcher, and a worker beyond a slow line that is silent after two seconds."""
     tasks = tmp_path / "wide.py"
     tasks.write_text(TASKS)
     settings = {"HEARTBEAT_TIMEOUT_SECONDS": "2", "TASK_MODULES": str(tasks)}
-    with cluster(tmp_path, DATABASE_URL=store.url, **settings) as baton, lines(["slow"], baton.port, RATE) as slow:
+    with (
+        cluster(tmp_path, DATABASE_URL=store.url, **settings) as baton,
+        lines(["slow"], baton.port, *rates) as slow,
+    ):
         baton.start_worker("worker-1", "--slots", str(RESULTS), "--url", slow["slow"].url)
         yield baton
     store.check()
@@ -62,3 +76,13 @@ def test_large_checkpoints_do_not_make_heartbeats_late(far: Cluster) -> None:
 
     assert (task["status"], outcomes(far, task_id)) == ("completed", ["completed"])
     assert not [line for line in far.log("dispatcher").splitlines() if '"worker_silent"' in line]
+
+
+@pytest.mark.parametrize("rates", [(math.inf, RATE / 2)])
+def test_what_comes_in_slowly_is_not_taken_for_lost(far: Cluster) -> None:
+    tasks = submit(far, "eat", count=3, body="x" * 800_000)  # four seconds each
+
+    ends = [ended(far, task_id) for task_id in tasks]
+
+    assert [task["result"] for task in ends] == [800_000] * 3
+    assert [outcomes(far, task_id) for task_id in tasks] == [["completed"]] * 3

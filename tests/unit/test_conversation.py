@@ -317,6 +317,14 @@ def test_the_other_conversations_go_where_the_last_heartbeat_was_answered(talk: 
     assert talk.dispatcher.preferred == ["http://elsewhere"] * 2
 
 
+def test_a_heartbeat_says_that_an_answer_is_coming_in(talk: Talk) -> None:
+    talk.heart.run_once()
+    talk.dispatcher.is_receiving = True
+    talk.heart.run_once()
+
+    assert [message.receiving for message in talk.dispatcher.messages] == [False, True]
+
+
 def test_every_heartbeat_lists_what_is_held(talk: Talk) -> None:
     talk.hand.add([grant(1), grant(2)])
     talk.hand.end([completed(grant(1))])
