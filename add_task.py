@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Submits tasks: `python3 add_task.py 5 100000` asks five times for the primes up to 100,000.
 
+With `--from FILE` a task for each row of a CSV, or for each line of JSON.
 Works with the system's python3: it goes on in the project's own .venv, made on first use.
 Exit codes: 0 ok, 1 a task failed, 2 usage, 4 dispatcher unreachable, 5 refused, 74 output lost, 124 timed out.
 """
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 ROOT = Path(__file__).resolve().parent
 PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -24,8 +26,8 @@ import click
 import msgspec
 from rich.console import Console
 
-from shared import exits
-from shared.cli import progress
+from shared import errors, exits
+from shared.cli import progress, rows
 from shared.cli.command import Ids, Seconds, Whole, flat
 from shared.cli.progress import encoded, ids_in_words
 from shared.client import DispatcherClient
@@ -35,13 +37,21 @@ from shared.settings import load_or_exit
 
 _FIELDS: Final = {"delay": "delay_seconds", "time_limit": "timeout_seconds", "retries": "max_retries"}
 
+_FROM: Final = (
+    "A task for each row of FILE; --payload has the fields that all share. In a .csv the header names the fields; "
+    "a cell that is a number, true, false or other JSON is taken as that, an empty one is left out, the rest is "
+    'text. The text 7 is a quoted JSON string: """7""". In a .jsonl each line is a payload; '
+    "'-': the same on standard input."
+)
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("count", type=Whole(1), default=1)
+@click.argument("count", type=Whole(1), required=False)
 @click.argument("limit", type=Whole(0, 10**12), required=False)
 @click.argument("algorithm", type=click.Choice(["sieve", "trial_division"]), required=False)
 @click.option("--type", "type_", metavar="T", help="Submit tasks of this type instead of prime.")
 @click.option("--payload", metavar="JSON", help="Their payload, for example '{\"seconds\": 3}'.")
+@click.option("--from", "source", metavar="FILE", help=_FROM)
 @click.option("--priority", type=Whole(-32768, 32767), default=0, metavar="N", help="Higher goes first.")
 @click.option("--delay", type=Seconds(least=0.0), help="Do not start within this (90, 5m, 2h).")
 @click.option("--deadline", metavar="WHEN", help="Do not start after this: ISO 8601, as 2027-01-15T08:00:00Z.")
@@ -58,11 +68,12 @@ _FIELDS: Final = {"delay": "delay_seconds", "time_limit": "timeout_seconds", "re
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 @click.option("--url", metavar="URL", help="The dispatcher; default from .env.")
 def add_task(
-    count: int,
+    count: int | None,
     limit: int | None,
     algorithm: str | None,
     type_: str | None,
     payload: str | None,
+    source: str | None,
     wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -70,14 +81,12 @@ def add_task(
     **options: Any,
 ) -> None:
     """Submit COUNT tasks: the primes up to LIMIT by ALGORITHM (sieve or trial_division), or any --type."""
-    if options["unique_key"] is not None and count > 1:
-        raise click.UsageError("with --unique-key COUNT is 1: of several tasks only one could live")
-    submission = msgspec.structs.replace(_submission(limit, algorithm, type_, payload), **_described(options))
+    template = _submission(limit, algorithm, type_, payload, source)
+    submissions = _several(msgspec.structs.replace(template, **_described(options)), count, source)
     client = DispatcherClient(url or load_or_exit().dispatcher_urls)
     code = exits.OK
     with exits.exit_codes("stopped waiting; the tasks go on"):
-        alone = submission.unique_key is not None
-        answer = client.submit(submission) if alone else client.submit_many([submission] * count)
+        answer = _submitted(client, submissions)
         ids: list[int] = answer.get("task_ids") or [answer["task_id"]]
         if warning := answer.get("warning"):
             Console(stderr=True).print(f"warning: {warning}", style="yellow", highlight=False)
@@ -87,6 +96,35 @@ def add_task(
             client.patience_seconds = progress.PATIENCE_SECONDS
             code = progress.wait(Follower(client, ids), timeout, Console(stderr=as_json), as_json)
     sys.exit(code)
+
+
+def _several(template: Submission, count: int | None, source: str | None) -> list[Submission]:
+    """The template so often, or with the payload of each row."""
+    if source is not None and count is not None:
+        raise click.UsageError("give COUNT or --from, not both: the file has a row for each task")
+    if source is None:
+        submissions = [template] * (count or 1)
+    else:
+        payloads = rows.payloads(source, msgspec.json.decode(template.payload, type=dict[str, msgspec.Raw]))
+        submissions = [msgspec.structs.replace(template, payload=payload) for payload in payloads]
+    if template.unique_key is not None and len(submissions) > 1:
+        raise click.UsageError("with --unique-key give one task: of several only one could live")
+    return submissions
+
+
+def _submitted(client: DispatcherClient, submissions: list[Submission]) -> dict[str, Any]:
+    """The dispatcher's answer; of many that need several requests, what is stored is told before an error is."""
+    if len(submissions) == 1:
+        return client.submit(submissions[0])
+    client.ready()  # who is not there is told at once; who goes away between two requests may come back
+    client.patience_seconds = progress.PATIENCE_SECONDS
+    try:
+        return client.submit_many(submissions, uuid4().hex)
+    except errors.BatonError as error:
+        if stored := error.details.get("stored"):
+            words = f"the first {len(stored)} of {len(submissions)} are stored: {ids_in_words(stored)}"
+            print(words, file=sys.stderr)
+        raise
 
 
 def _described(options: dict[str, Any]) -> dict[str, Any]:
@@ -105,8 +143,12 @@ def _tell(words: str, json: str | None, wait: bool) -> None:
         print(json or words)
 
 
-def _submission(limit: int | None, algorithm: str | None, type_: str | None, payload: str | None) -> Submission:
+def _submission(
+    limit: int | None, algorithm: str | None, type_: str | None, payload: str | None, source: str | None
+) -> Submission:
     if type_ is None:
+        if source is not None:
+            raise click.UsageError("--from goes with --type")
         if limit is None:
             raise click.UsageError("give a LIMIT, for example: add_task.py 5 100000 (or a --type)")
         if payload is not None:

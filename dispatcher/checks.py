@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from dispatcher.views import tellable
 from shared import errors
+from shared.payload import check_payload
 from shared.protocol import (
     BODY_BYTES_MAX,
-    DEPTH_MAX,
     ERROR_BYTES_MAX,
     MESSAGE_CHARS_MAX,
     NULL,
@@ -51,7 +51,7 @@ def submissions(given: Sequence[Submission], now: float, batch: bool) -> list[Ti
     for index, submission in enumerate(given):
         body = bytes(submission.payload)
         if body != _EMPTY:
-            payload(submission.payload, f"tasks[{index}].payload" if batch else "payload")
+            check_payload(submission.payload, f"tasks[{index}].payload" if batch else "payload")
         if submission.delay_seconds is None and submission.run_at is None and submission.deadline is None:
             times.append(_ANY_TIME)
         else:
@@ -88,34 +88,6 @@ def moment(text: str, field: str) -> float:
             f"{field} is {text!r}; expected ISO 8601 with a zone, for example 2026-01-31T12:00:00Z", field=field
         )
     return tellable(moment.timestamp())
-
-
-def payload(raw: msgspec.Raw, field: str) -> bytes:
-    """The payload's bytes, if it is an object within the limits."""
-    body = bytes(raw)
-    if len(body) > BODY_BYTES_MAX:
-        raise errors.TooLarge(f"{field} has {len(body)} bytes; the limit is {BODY_BYTES_MAX}", field=field)
-    if not body.startswith(b"{"):
-        raise errors.Invalid(f'{field} must be a JSON object, for example {{"limit": 1000}}', field=field)
-    try:
-        value = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise errors.Invalid(f"{field} cannot be kept: {error}", field=field) from None
-    except RecursionError:
-        value = None
-    if value is None or (body.count(b"{") + body.count(b"[") > DEPTH_MAX and _depth(value) > DEPTH_MAX):
-        raise errors.Invalid(f"{field} is nested deeper than {DEPTH_MAX} levels", field=field)
-    return body
-
-
-def _depth(value: Any) -> int:
-    """Levels of objects and arrays, counted without recursion."""
-    depth, level = 0, [value]
-    while level:
-        containers = [item for item in level if isinstance(item, dict | list)]
-        depth += bool(containers)
-        level = [child for item in containers for child in (item.values() if isinstance(item, dict) else item)]
-    return depth
 
 
 def worker_message(message: Exchange) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from dispatcher import checks
 from shared import errors
 from shared.flows import (
     EDGES_MAX,
@@ -25,6 +24,7 @@ from shared.flows import (
     FlowTask,
     ResultOf,
 )
+from shared.payload import check_payload
 from shared.protocol import BODY_BYTES_MAX
 
 _NO_FIELDS: Mapping[str, str] = {}
@@ -157,7 +157,7 @@ def parts(payload: Raw, item_name: str, items: Sequence[Raw], where: str) -> lis
     over = f"{where}.map.over"
     if len(items) > FAN_OUT_MAX:
         raise errors.TooLarge(f"{over} has {len(items)} items; the limit is {FAN_OUT_MAX}", field=over)
-    checks.payload(payload, f"{where}.payload")
+    check_payload(payload, f"{where}.payload")
     # Every payload but for its item: the item alone is what differs, and comes last.
     common = {name: value for name, value in _object.decode(payload).items() if name != item_name}
     head = bytes(_encode(common))[:-1] + (b"," if common else b"") + _encode(item_name) + b":"
@@ -170,7 +170,7 @@ def parts(payload: Raw, item_name: str, items: Sequence[Raw], where: str) -> lis
         )
     made = [Raw(head + bytes(item) + b"}") for item in items]
     for index, body in enumerate(made):
-        checks.payload(body, f"{over}[{index}]")
+        check_payload(body, f"{over}[{index}]")
     return made
 
 

@@ -32,6 +32,7 @@ from dispatcher.submissions import Submitted
 from dispatcher.transaction import Transaction, grouped
 from shared import errors
 from shared.lifecycle import ENDED, TaskStatus, WorkerState
+from shared.payload import check_payload
 from shared.protocol import INTEGER_MAX, Exchange, ExchangeAnswer, Refusal, Revival, Submission
 from shared.settings import Settings
 
@@ -143,7 +144,7 @@ class Ledger:
 
     def revive(self, task_id: int, revival: Revival) -> None:
         """Give a failed or cancelled task a second life. NotFound, Conflict, Invalid payload."""
-        payload = None if revival.payload is msgspec.UNSET else checks.payload(revival.payload, "payload")
+        payload = None if revival.payload is msgspec.UNSET else check_payload(revival.payload, "payload")
 
         def run(tx: Transaction) -> None:
             self._state(tx, task_id)

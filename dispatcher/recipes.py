@@ -14,6 +14,7 @@ from dispatcher import checks, flows, graph, wire
 from dispatcher import submissions as storage
 from dispatcher.transaction import Transaction
 from shared import errors
+from shared.payload import check_payload
 from shared.protocol import Submission
 
 _submission = msgspec.json.Decoder(Submission)
@@ -29,7 +30,7 @@ def body(task: Submission | None, flow: Raw | UnsetType) -> tuple[str, bytes]:
         raise errors.Invalid("give what to submit: either task or flow", field="task")
     if task is not None:
         _check_timeless(task, "task.")
-        checks.payload(task.payload, "task.payload")
+        check_payload(task.payload, "task.payload")
         return "task", _encode(task)
     stored = b"" if flow is UNSET else bytes(flow)
     try:
@@ -37,7 +38,7 @@ def body(task: Submission | None, flow: Raw | UnsetType) -> tuple[str, bytes]:
         graph.plan(wanted, fields)
         for index, part in enumerate(wanted.tasks):
             _check_timeless(part, f"tasks[{index}].", within_flow=True)
-            checks.payload(part.payload, f"tasks[{index}].payload")
+            check_payload(part.payload, f"tasks[{index}].payload")
     except errors.Refused as problem:
         field = f"flow.{problem.details.get('field', '')}".rstrip(".")
         raise type(problem)(f"flow: {problem.message}", **{**problem.details, "field": field}) from None

@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
 
 import msgspec
 
-from shared import batches, errors
+from shared import errors
+from shared.address import part, target
 from shared.backoff import RECONNECT
+from shared.batches import batches
 from shared.idempotency import check_key
 from shared.line import Line, Silence
-from shared.protocol import Batch, Exchange, ExchangeAnswer, Submission
+from shared.protocol import PAGE_MAX, Batch, Exchange, ExchangeAnswer, Submission, TaskPage
 
 ANSWER_SECONDS = 10.0  # a dispatcher that takes longer counts as away
 MANY_SECONDS = 600.0  # millions of tasks, revived or dropped by one request, take minutes
@@ -31,6 +32,7 @@ _HEADERS = {"Content-Type": "application/json", "User-Agent": "baton"}
 _SHOWN_BYTES = 60  # of an answer that is not a dispatcher's: enough to know a page by
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any])
+_task_page = msgspec.json.Decoder(TaskPage)
 
 
 class DispatcherClient:
@@ -80,19 +82,23 @@ class DispatcherClient:
     def submit_many(self, submissions: Iterable[Submission], idempotency_key: str | None = None) -> dict[str, Any]:
         """Submit tasks in as few requests as the limits allow; `{"task_ids": [...]}` in order.
 
-        Each request is all or nothing; an error after the first leaves the earlier ones stored. With an
-        `idempotency_key` the whole may be repeated: the n-th request goes out as `key/n`. Invalid before the
-        first one if the key leaves no room for that.
+        Each request is all or nothing; an error has the ids that the ones before it stored as `stored` in its
+        details. With an `idempotency_key` the whole may be repeated: the n-th request goes out as `key/n`.
+        Invalid before the first one if the key leaves no room for that.
         """
         ids: list[int] = []
         warnings: dict[str, None] = {}
-        chunks = batches.in_batches(submissions)
-        first = list(islice(chunks, 2))
+        requests = batches(submissions)
+        first = list(islice(requests, 2))
         if idempotency_key is not None and len(first) > 1:
             check_key(idempotency_key, room=_NUMBER_CHARS)
-        for number, chunk in enumerate(chain(first, chunks)):
+        for number, batch in enumerate(chain(first, requests)):
             key = f"{idempotency_key}/{number}" if idempotency_key and number else idempotency_key
-            answer = self._json("POST", "/tasks", _encode(Batch(chunk)), repeatable=False, key=key)
+            try:
+                answer = self._json("POST", "/tasks", _encode(Batch(batch)), repeatable=False, key=key)
+            except errors.BatonError as error:
+                error.details["stored"] = ids
+                raise
             ids += answer["task_ids"]
             warnings |= dict.fromkeys(filter(None, answer.get("warning", "").split("; ")))
         return {"task_ids": ids, **({"warning": "; ".join(warnings)} if warnings else {})}
@@ -107,6 +113,21 @@ class DispatcherClient:
     def tasks(self, **query: Any) -> dict[str, Any]:
         """A page of tasks, newest first: `{"tasks": [...], "next": cursor or None}`."""
         return self._json("GET", "/tasks", query=query)
+
+    def every_task(self, **query: Any) -> Iterator[dict[str, Any]]:
+        """All tasks that fit, newest first; asked for a page at a time, while one goes through them."""
+        for page in self.task_pages(**query):
+            yield from map(_object.decode, page)
+
+    def task_pages(self, **query: Any) -> Iterator[list[msgspec.Raw]]:
+        """The same in pages, each task as the bytes of its JSON."""
+        query = {"limit": PAGE_MAX, **query}
+        while True:
+            page: TaskPage = self._call("GET", target("/tasks", query), read=_task_page.decode)
+            yield page.tasks
+            if page.next is None:
+                return
+            query["after"] = page.next
 
     def attempts(self, task_id: int) -> list[dict[str, Any]]:
         """The history of a task, oldest attempt first."""
@@ -167,15 +188,15 @@ class DispatcherClient:
 
     def pause(self, kind: Literal["queue", "type", "worker"], name: str) -> dict[str, Any]:
         """Let nothing more of a queue or type start, or nothing more on a worker."""
-        return self._json("POST", f"/{kind}s/{_part(name)}/pause")
+        return self._json("POST", f"/{kind}s/{part(name)}/pause")
 
     def resume(self, kind: Literal["queue", "type", "worker"], name: str) -> dict[str, Any]:
         """Undo `pause` or `drain_worker`."""
-        return self._json("POST", f"/{kind}s/{_part(name)}/resume")
+        return self._json("POST", f"/{kind}s/{part(name)}/resume")
 
     def drain_worker(self, name: str) -> dict[str, Any]:
         """Let a worker finish what it holds and leave."""
-        return self._json("POST", f"/workers/{_part(name)}/drain")
+        return self._json("POST", f"/workers/{part(name)}/drain")
 
     def queues(self) -> dict[str, Any]:
         """What stands in each queue, and what is paused."""
@@ -212,7 +233,7 @@ class DispatcherClient:
 
     def schedule(self, name: str) -> dict[str, Any]:
         """One schedule."""
-        return self._json("GET", f"/schedules/{_part(name)}")
+        return self._json("GET", f"/schedules/{part(name)}")
 
     def schedules(self, **query: Any) -> dict[str, Any]:
         """A page of schedules, by name: `{"schedules": [...], "next": cursor or None}`."""
@@ -220,27 +241,27 @@ class DispatcherClient:
 
     def change_schedule(self, name: str, **change: Any) -> dict[str, Any]:
         """Replace what is given of a schedule."""
-        return self._json("PATCH", f"/schedules/{_part(name)}", _encode(change))
+        return self._json("PATCH", f"/schedules/{part(name)}", _encode(change))
 
     def remove_schedule(self, name: str) -> dict[str, Any]:
         """Forget a schedule; what it has submitted stays."""
-        return self._json("DELETE", f"/schedules/{_part(name)}", repeatable=False)
+        return self._json("DELETE", f"/schedules/{part(name)}", repeatable=False)
 
     def pause_schedule(self, name: str) -> dict[str, Any]:
         """Let it fire no more until it is resumed."""
-        return self._json("POST", f"/schedules/{_part(name)}/pause")
+        return self._json("POST", f"/schedules/{part(name)}/pause")
 
     def resume_schedule(self, name: str) -> dict[str, Any]:
         """Let it go on with its next slot."""
-        return self._json("POST", f"/schedules/{_part(name)}/resume")
+        return self._json("POST", f"/schedules/{part(name)}/resume")
 
     def run_schedule(self, name: str) -> dict[str, Any]:
         """Submit at once what it would submit; `{"task_id"}` or `{"flow_id"}`."""
-        return self._json("POST", f"/schedules/{_part(name)}/run", repeatable=False)
+        return self._json("POST", f"/schedules/{part(name)}/run", repeatable=False)
 
     def schedule_history(self, name: str, **query: Any) -> dict[str, Any]:
         """What became of its slots, newest first: `{"history": [...], "next": cursor or None}`."""
-        return self._json("GET", f"/schedules/{_part(name)}/history", query=query)
+        return self._json("GET", f"/schedules/{part(name)}/history", query=query)
 
     # --- workers and the whole
 
@@ -251,11 +272,11 @@ class DispatcherClient:
 
     def worker(self, name: str) -> dict[str, Any]:
         """A worker by its id or name; Conflict if several have the name."""
-        return self._json("GET", f"/workers/{_part(name)}")
+        return self._json("GET", f"/workers/{part(name)}")
 
     def forget_worker(self, name: str) -> dict[str, Any]:
         """Forget a dead or stopped worker, by id or name; Conflict for a live one."""
-        return self._json("DELETE", f"/workers/{_part(name)}")
+        return self._json("DELETE", f"/workers/{part(name)}")
 
     def stats(self) -> dict[str, Any]:
         """Counts by status, of workers, and of the work done, saved and lost."""
@@ -286,13 +307,12 @@ class DispatcherClient:
         wait_seconds: float = 0.0,
         key: str | None = None,
     ) -> dict[str, Any]:
-        set_fields = {name: value for name, value in (query or {}).items() if value is not None}
-        target = f"{path}?{urlencode(set_fields)}" if set_fields else path
+        where = target(path, query or {})
         if key is not None:
             check_key(key)
             repeatable = True
         fields: dict[str, Any]
-        fields = self._call(method, target, body, repeatable=repeatable, wait_seconds=wait_seconds, key=key)
+        fields = self._call(method, where, body, repeatable=repeatable, wait_seconds=wait_seconds, key=key)
         return fields
 
     def _call(
@@ -364,11 +384,6 @@ def _stored_nothing(error: errors.Unavailable) -> bool:
         return not error.details.get("sent", True)
     known = isinstance(error, errors.DatabaseUnavailable | errors.Busy)
     return known and not isinstance(error, errors.Unconfirmed)
-
-
-def _part(name: str) -> str:
-    """A name as a part of a path, whatever is in it."""
-    return quote(name, safe="")
 
 
 def _lines(content: bytes) -> list[bytes]:

@@ -358,6 +358,13 @@ class TaskView(Struct):
     output_chunks: int | UnsetType = UNSET  # of one task that has an output; not in lists
 
 
+class TaskPage(Struct):
+    """The answer of GET /tasks, as who only hands the tasks on reads it."""
+
+    tasks: list[Raw]
+    next: int | None
+
+
 class AttemptView(Struct, omit_defaults=True):
     """One attempt in a task's history; outcome None while it runs."""
 

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -137,10 +137,15 @@ def outcome(task: dict[str, Any]) -> str:
 
 
 def ids_in_words(ids: Sequence[int]) -> str:
-    """Ids in a line: a range if they follow each other."""
-    if len(ids) > 2 and all(after - before == 1 for before, after in pairwise(ids)):
-        return f"tasks {ids[0]} to {ids[-1]}"
-    return ("task " if len(ids) == 1 else "tasks ") + ", ".join(map(str, ids))
+    """Ids in a line: a range where more than two follow each other."""
+    runs: list[list[int]] = []
+    for task_id in ids:
+        if runs and task_id == runs[-1][-1] + 1:
+            runs[-1].append(task_id)
+        else:
+            runs.append([task_id])
+    ranges = [[f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run) for run in runs]
+    return ("task " if len(ids) == 1 else "tasks ") + ", ".join(chain.from_iterable(ranges))
 
 
 def encoded(value: Any) -> str:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +22,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield made
 
 
-def add_task(stage: Scene, *words: str) -> Ran:
+def add_task(stage: Scene, *words: str, stdin: str = "") -> Ran:
     command = [sys.executable, str(ROOT / "add_task.py"), *words]
     environment = {**os.environ, **stage.environment}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    piped: dict[str, Any] = {"input": stdin, "capture_output": True, "text": True}
+    ran = subprocess.run(command, env=environment, check=False, timeout=60, **piped)
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
@@ -62,3 +65,63 @@ def test_a_profile_is_named(stage: Scene) -> None:
 
     assert (ran.code, ran.out) == (exits.REFUSED, "")
     assert "there is no profile 'nightly'" in ran.err
+
+
+def test_each_row_of_a_table_is_a_task(stage: Scene, tmp_path: Path) -> None:
+    table = tmp_path / "params.csv"
+    table.write_text('rate,name\n0.5,7\n,"""7"""\n')
+    shared = ("--payload", '{"rate": 1, "seed": 4}', "--tag", "sweep", "--priority", "3", "--retries", "0")
+
+    ids = add_task(stage, "--type", "fit", "--from", str(table), *shared, "--json").json["task_ids"]
+
+    tasks = [stage.client.task(task_id) for task_id in ids]
+    assert [task["payload"] for task in tasks] == [
+        {"rate": 0.5, "seed": 4, "name": 7},
+        {"rate": 1, "seed": 4, "name": "7"},
+    ]
+    assert {(task["type"], *task["tags"], task["priority"], task["max_retries"]) for task in tasks} == {
+        ("fit", "sweep", 3, 0)
+    }
+
+
+def test_lines_of_json_come_in_on_standard_input_and_are_waited_for(stage: Scene) -> None:
+    lines = '{"row": 1}\n{"row": 2}\n'
+    words = ("--type", "piped", "--from", "-", "--wait", "--timeout", "0.1s", "--json")
+
+    ran = add_task(stage, *words, stdin=lines)
+
+    assert ran.code == exits.TIMED_OUT
+    assert [task["payload"] for task in ran.json["tasks"]] == [{"row": 1}, {"row": 2}]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--type", "never", "--from", "{}"), "params.csv line 3: 2 cell(s), and the header names 1"),
+        (("--from", "{}"), "--from goes with --type"),
+        (("5", "--type", "never", "--from", "{}"), "give COUNT or --from, not both"),
+        (("2", "--type", "never", "--unique-key", "k"), "with --unique-key give one task"),
+    ],
+)
+def test_a_file_that_is_wrong_stores_nothing(
+    stage: Scene, tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    table = tmp_path / "params.csv"
+    table.write_text("row\n1\n2,3\n")
+
+    ran = add_task(stage, *(word.format(table) for word in words))
+
+    assert (ran.code, ran.out) == (exits.USAGE, "")
+    assert told in ran.err
+    assert stage.client.tasks(type="never")["tasks"] == []
+
+
+def test_a_hundred_thousand_rows_are_submitted(stage: Scene, tmp_path: Path) -> None:
+    table = tmp_path / "params.csv"
+    table.write_text("row,name\n" + "".join(f"{row},n{row}\n" for row in range(100_000)))
+
+    ran = add_task(stage, "--type", "many", "--queue", "large", "--from", str(table))
+
+    queues = {queue["queue"]: queue for queue in stage.client.queues()["queues"]}
+    assert (ran.code, queues["large"]["pending"]) == (exits.OK, 100_000)
+    assert stage.client.tasks(type="many", limit=1)["tasks"][0]["payload"] == {"row": 99_999, "name": "n99999"}

@@ -210,3 +210,45 @@ def test_many_clients_spread_over_the_dispatchers() -> None:
 
     assert len(first) == 3
     assert min(first.values()) > 50
+
+
+class Filling(Answering):
+    """Takes so many requests, then it is full."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def says(self) -> tuple[int, Any]:
+        if self.asked > self.room:
+            return 503, errors.Busy().body()
+        return 201, {"task_ids": [self.asked]}
+
+
+def test_an_error_has_the_ids_of_what_was_stored_before_it() -> None:
+    full = Filling(room=2)
+    with answering(full), pytest.raises(errors.Busy) as caught:
+        client(full.url).submit_many([Submission("noop")] * (2 * BATCH_MAX + 1))
+
+    assert caught.value.details["stored"] == [1, 2]
+
+
+class Paging(Answering):
+    """Has five tasks and shows two at a time."""
+
+    def says(self) -> tuple[int, Any]:
+        newest = 7 - 2 * self.asked
+        left = [{"task_id": task_id, "payload": {"x": 1}} for task_id in range(max(1, newest - 1), newest + 1)]
+        return 200, {"tasks": left[::-1], "next": newest - 1 if newest > 2 else None}
+
+
+def test_every_task_is_asked_for_a_page_at_a_time() -> None:
+    paging = Paging()
+    with answering(paging):
+        tasks = client(paging.url).every_task(tag="sweep")
+        first = next(tasks)
+        asked = paging.asked
+        rest = [task["task_id"] for task in tasks]
+
+    assert (first, asked) == ({"task_id": 5, "payload": {"x": 1}}, 1)
+    assert (rest, paging.asked) == ([4, 3, 2, 1], 3)

@@ -17,11 +17,12 @@ from shared.cli.progress import ids_in_words, outcome, results
         ([1, 2], "tasks 1, 2"),
         ([4, 5, 6], "tasks 4 to 6"),
         ([1, 5, 6], "tasks 1, 5, 6"),
+        ([1, 2, 3, 7, 10, 11, 12], "tasks 1 to 3, 7, 10 to 12"),
         ([3, 2, 1], "tasks 3, 2, 1"),
         ([1, 5, 2**63 - 1], "tasks 1, 5, 9223372036854775807"),  # far apart: nothing is counted out
     ],
 )
-def test_ids_are_a_range_only_if_they_follow_each_other(ids: list[int], words: str) -> None:
+def test_ids_are_a_range_only_where_they_follow_each_other(ids: list[int], words: str) -> None:
     assert ids_in_words(ids) == words
 
 
