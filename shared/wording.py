@@ -38,6 +38,12 @@ def error_in_words(error: Any) -> str:
     return msgspec.json.encode(error).decode() if error else ""
 
 
+def reason_in_words(error: Any) -> str:
+    """Its type and its message."""
+    kind = error.get("type") if isinstance(error, dict) else None
+    return f"{kind}: {error_in_words(error)}" if kind else error_in_words(error)
+
+
 @lru_cache(maxsize=256)  # a slip is often repeated, and to look costs about 10 microseconds for each known name
 def near_miss(name: str, known: frozenset[str]) -> str | None:
     """The known name that this one was probably meant to be."""

@@ -142,6 +142,17 @@ def verb(group: click.Group, name: str, *examples: str, asks: bool = False) -> C
     return register
 
 
+def together(*options: Callable[[Body], Body]) -> Callable[[Body], Body]:
+    """Several options as one decorator, in this order."""
+
+    def decorate(body: Body) -> Body:
+        for option in reversed(options):
+            body = option(body)
+        return body
+
+    return decorate
+
+
 def group(name: str, what: str, elsewhere: Mapping[str, str] | None = None) -> click.Group:
     """A noun: a group of verbs; and what to use for verbs that are `elsewhere`."""
     made = Noun(name, help=what, context_settings=CONTEXT, no_args_is_help=True)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from shared import errors, exits
 from shared.cli import progress, screen
-from shared.cli.command import Body, Session, after_option, flat, group, ids_argument, limit_option, refused, verb
+from shared.cli.command import (
+    Session,
+    after_option,
+    flat,
+    group,
+    ids_argument,
+    limit_option,
+    refused,
+    together,
+    verb,
+)
 from shared.lifecycle import TaskStatus
 from shared.protocol import PAGE_MAX
 from shared.wording import error_in_words
 
 dead = group("dead", "Tasks that ended as failed: look, revive, drop, one or many.")
 
-_FILTER = (
+_filter = together(
     click.option("--type", metavar="T", help="Those of this type."),
     click.option("--queue", metavar="Q", help="Those of this queue."),
     click.option("--tag", metavar="T", help="Those with this tag."),
@@ -27,17 +36,8 @@ _FILTER = (
 )
 
 
-def _filter() -> Callable[[Body], Body]:
-    def decorate(body: Body) -> Body:
-        for option in reversed(_FILTER):
-            body = option(body)
-        return body
-
-    return decorate
-
-
 @verb(dead, "list", "baton dead list", "baton dead list --error-type ValueError --limit 5")
-@_filter()
+@_filter
 @limit_option
 @after_option
 def list_dead(baton: Session, status: str | None, **query: Any) -> None:
@@ -61,7 +61,7 @@ def _error(task: dict[str, Any]) -> dict[str, Any]:
 
 @verb(dead, "revive", "baton dead revive 3", "baton dead revive --error-type ValueError", asks=True)
 @ids_argument(required=False)
-@_filter()
+@_filter
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--from-scratch", is_flag=True, help="Drop their checkpoints; asks.")
 def revive_dead(
@@ -79,7 +79,7 @@ def revive_dead(
 
 @verb(dead, "drop", "baton dead drop 3 --yes", "baton dead drop --type prime --tag old --yes", asks=True)
 @ids_argument(required=False)
-@_filter()
+@_filter
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 def drop_dead(baton: Session, ids: tuple[list[int], ...], everything: bool, **query: Any) -> int:
     """Remove dead letters for good. These ids, or all that fit the filter, with their logs and checkpoints."""

@@ -18,7 +18,7 @@ from shared import errors, exits
 from shared.cli.screen import show, table
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
-from shared.wording import error_in_words
+from shared.wording import error_in_words, reason_in_words
 
 BARS_MAX = 12  # running tasks shown at once: what fits a small terminal
 ROWS_MAX = 20  # results shown; --json has all
@@ -126,9 +126,7 @@ def results(tasks: Sequence[dict[str, Any]]) -> Table:
 def outcome(task: dict[str, Any]) -> str:
     """What came out, in a line: of a result what the payload and the other columns do not say."""
     if task["status"] != "completed":
-        error = task["error"]
-        kind = error.get("type") if task["status"] == "failed" and isinstance(error, dict) else None
-        return f"{kind}: {error_in_words(error)}" if kind else error_in_words(error)
+        return (reason_in_words if task["status"] == "failed" else error_in_words)(task["error"])
     if not isinstance(task["result"], dict):
         return encoded(task["result"])
     known = {**task["payload"], "elapsed_seconds": task["result"].get("elapsed_seconds")}

@@ -10,11 +10,11 @@ from typing import Any, Final
 import click
 
 from shared.cli import documents
-from shared.cli.command import Body, Seconds
+from shared.cli.command import Seconds, together
 from shared.cli.tasks import decoded
 from shared.schedules import PERIOD_MAX, PERIOD_MIN
 
-OPTIONS: Final = (
+options: Final = together(  # that describe a schedule
     click.option("--cron", metavar="EXPR", help="When, as cron has it: minute hour day month weekday."),
     click.option(
         "--every", type=Seconds(PERIOD_MIN, PERIOD_MAX), help="Once in such a time (90, 5m, 2h), first after one."
@@ -31,13 +31,6 @@ OPTIONS: Final = (
     ),
     click.option("--file", metavar="FILE", help="What options do not say, JSON or TOML ('-': standard input)."),
 )
-
-
-def options(body: Body) -> Body:
-    """The options that describe a schedule."""
-    for option in reversed(OPTIONS):
-        body = option(body)
-    return body
 
 
 def described(given: dict[str, Any]) -> dict[str, Any]:

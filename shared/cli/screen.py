@@ -45,6 +45,17 @@ def show(*things: RenderableType) -> None:
         print(line.rstrip())
 
 
+class Plain:
+    """Standard output for lines that programs read. A terminal gets them without what would move its cursor."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+
+    def write(self, line: str) -> None:
+        """Write a line, which ends in a line break."""
+        sys.stdout.write(f"{clean(line.rstrip())}\n" if self._is_terminal else line)
+
+
 def json_line(value: Any) -> None:
     """Print a value as JSON on one line."""
     print(msgspec.json.encode(value).decode(), flush=True)

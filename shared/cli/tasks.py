@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from shared import errors, exits
-from shared.cli import progress, screen
+from shared.cli import export, progress, screen
 from shared.cli.command import (
     Seconds,
     Session,
@@ -27,6 +28,7 @@ from shared.cli.command import (
     task_id_argument,
     verb,
 )
+from shared.cli.filters import of_kind, that_fit
 from shared.cli.watching import watch
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
@@ -43,23 +45,8 @@ STATE_CHARS = 200  # of a checkpoint's state, which may be a megabyte
 PARENTS_ASKED = 20  # of a task that is explained; each is a question
 
 
-class Status(click.Choice[str]):
-    """Where a task stands; one that is in progress may be called running, as queues and workers have it."""
-
-    def __init__(self) -> None:
-        super().__init__([str(status) for status in TaskStatus])
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The word of the protocol."""
-        return super().convert(str(TaskStatus.IN_PROGRESS) if value == "running" else value, param, ctx)
-
-
 @verb(tasks, "list", "baton tasks list", "baton tasks list --status failed --type prime --limit 5")
-@click.option("--status", type=Status(), help="Only those that stand so.")
-@click.option("--type", metavar="T", help="Only those of this type.")
-@click.option("--queue", metavar="Q", help="Only those of this queue.")
-@click.option("--tag", metavar="T", help="Only those with this tag.")
-@click.option("--error-type", metavar="E", help="Only those that ended with such an error.")
+@that_fit
 @limit_option
 @after_option
 def list_tasks(baton: Session, **query: Any) -> None:
@@ -201,23 +188,43 @@ def _attempts(attempts: list[dict[str, Any]]) -> RenderableType:
     )
 
 
-@verb(tasks, "wait", "baton tasks wait 1 2 --timeout 10s")
-@ids_argument()
+@verb(tasks, "wait", "baton tasks wait 1 2 --timeout 10s", "baton tasks wait --type prime")
+@ids_argument(required=False)
+@of_kind
 @click.option("--timeout", type=Seconds(), help="Wait no longer than this (90, 5m, 2h).")
-def wait_for_tasks(baton: Session, ids: tuple[list[int], ...], timeout: float | None) -> int:
-    """Wait until tasks have ended. Shows what came out; exits with 1 if one failed, 124 after --timeout."""
+def wait_for_tasks(baton: Session, ids: tuple[list[int], ...], timeout: float | None, **query: Any) -> int:
+    """Wait until tasks have ended. These ids, or all that fit the filter now.
+
+    Shows what came out; exits with 1 if one failed, 124 after --timeout.
+    """
     wanted = flat(ids)
+    if bool(wanted) == any(query.values()):
+        raise click.UsageError("give an ID, or several, or a filter such as --tag; not both")
     follower = Follower(baton.client, wanted)
-    follower.look()
-    missing = [task_id for task_id in wanted if task_id not in follower.tasks]
-    for task_id in missing:
-        refused(errors.NotFound(f"there is no task {task_id}"))
-    if missing == wanted:
-        return exits.NOT_FOUND
+    code = _find(follower, wanted) if wanted else _find_all(follower, query)
+    if not follower.tasks:
+        return code
     baton.client.patience_seconds = progress.PATIENCE_SECONDS
     bars = Console(stderr=True) if baton.as_json else screen.console()
-    code = progress.wait(follower, timeout, bars, baton.as_json)
-    return exits.NOT_FOUND if missing else code
+    ended = progress.wait(follower, timeout, bars, baton.as_json)
+    return code or ended
+
+
+def _find(follower: Follower, wanted: list[int]) -> int:
+    """A first look at these; the code of those that there are not."""
+    follower.look()
+    code = exits.OK
+    for task_id in wanted:
+        if task_id not in follower.tasks:
+            code = refused(errors.NotFound(f"there is no task {task_id}"), code)
+    return code
+
+
+def _find_all(follower: Follower, query: dict[str, Any]) -> int:
+    """A first look at all that fit; the code if there are none."""
+    for task in follower.client.every_task(**query):
+        follower.note(task)
+    return exits.OK if follower.tasks else refused(errors.NotFound("there is no such task"))
 
 
 @verb(tasks, "cancel", "baton tasks cancel 4 --yes", asks=True)
@@ -298,14 +305,39 @@ def _print_lines(baton: Session, page: dict[str, Any]) -> None:
 @task_id_argument
 def show_output(baton: Session, task_id: int) -> None:
     """Print a task's output: each chunk as a line of JSON. What there is so far while the task runs."""
-    is_shown = screen.console().is_terminal and not baton.as_json
-    empty = True
+    out, empty = screen.Plain(), True
     for chunk in baton.client.output(task_id):
-        line = progress.encoded(chunk)
-        print(screen.clean(line) if is_shown else line)
+        out.write(f"{progress.encoded(chunk)}\n")
         empty = False
     if empty:
         click.echo(f"task {task_id} has no output", err=True)
+
+
+@verb(tasks, "export", "baton tasks export --type prime", "baton tasks export --tag old --jsonl")
+@that_fit
+@click.option("--jsonl", is_flag=True, help="A line of JSON for each, as the dispatcher shows it; so does --json.")
+@click.option("--output", type=Path, metavar="FILE", help="Write to FILE: whole, or not at all.")
+def export_tasks(baton: Session, jsonl: bool, output: Path | None, **query: Any) -> None:
+    """Write all tasks that fit as a CSV, oldest first. One row each, with the fields of payload and result.
+
+    The columns are task_id, status, the payload's fields, the result's (result, if it is no object), error,
+    attempt, worker, started_at, finished_at and elapsed_seconds. A name that is taken is written result.NAME or
+    payload.NAME; what is a list or an object is JSON.
+    """
+    write = export.write_lines if jsonl or baton.as_json else export.write_table
+    baton.client.tasks(limit=1, **query)  # who is not there is told at once; who goes away later may come back
+    baton.client.patience_seconds = progress.PATIENCE_SECONDS
+    pages = baton.client.task_pages(**query)
+    if output is None:
+        if not write(pages, screen.Plain()):
+            click.echo("no tasks", err=True)
+        return
+    try:
+        with export.whole_file(output) as file:
+            count = write(pages, file)
+    except OSError as error:
+        exits.fail(f"{output} cannot be written: {error.strerror}", exits.UNWRITTEN)
+    baton.answer({"file": str(output), "tasks": count}, f"written: {output}, {count} task(s)")
 
 
 @verb(tasks, "explain", "baton tasks explain 3")

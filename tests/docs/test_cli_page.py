@@ -73,7 +73,7 @@ def test_every_verb_has_its_heading_and_an_example() -> None:
 
 def test_the_verbs_are_those_that_were_agreed() -> None:
     agreed = {
-        "tasks": "list show wait cancel revive logs output explain",
+        "tasks": "list show wait cancel revive logs output export explain",
         "flows": "submit list show cancel revive",
         "schedules": "add change list show pause resume run remove",
         "workers": "list pause resume drain remove start check stop",

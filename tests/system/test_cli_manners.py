@@ -59,6 +59,7 @@ FLOW = "examples/flow.toml"
 def minimal(path: str) -> list[str]:
     """A call of a verb that is right as it stands."""
     words: dict[str, list[str]] = {
+        "tasks export": [],
         "flows submit": [FLOW],
         "schedules add": ["x", "--every", "1h", "--type", "x"],
         "schedules change": ["x", "--every", "1h"],
@@ -102,6 +103,7 @@ def test_every_verb_says_when_the_dispatcher_does_not_answer(stage: Scene, path:
         (["tasks", "list", "--limit", "all"], "'all' is no whole number from 1 to 500"),
         (["tasks", "wait"], "ID"),
         (["tasks", "wait", "-"], "no ids"),
+        (["tasks", "wait", "1", "--tag", "x"], "give an ID, or several, or a filter such as --tag; not both"),
         (["tasks", "wait", "1", "--timeout", "soon"], "5m"),
         (["tasks", "revive", "1", "--payload", "{"], "--payload is not JSON"),
         (["tasks", "list", "--url", "localhost:5000"], "http://host:port"),
@@ -133,8 +135,9 @@ def test_wrong_use_exits_with_2_and_says_what(stage: Scene, words: list[str], na
     assert named == "Usage" or ran.err.count("\n") == 1
 
 
-def test_who_reads_may_stop_reading(stage: Scene) -> None:
-    with stage.start("tasks", "list", "--limit", "500") as process:
+@pytest.mark.parametrize("words", [["tasks", "list", "--limit", "500"], ["tasks", "export"]])
+def test_who_reads_may_stop_reading(stage: Scene, words: list[str]) -> None:
+    with stage.start(*words) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         told = process.stderr.read()
@@ -145,7 +148,9 @@ def test_who_reads_may_stop_reading(stage: Scene) -> None:
 FULL = "standard output cannot be written: No space left on device\n"
 
 
-@pytest.mark.parametrize("words", [["tasks", "list"], ["tasks", "list", "--json"], ["completion", "bash"]])
+@pytest.mark.parametrize(
+    "words", [["tasks", "list"], ["tasks", "list", "--json"], ["tasks", "export"], ["completion", "bash"]]
+)
 def test_what_cannot_be_written_is_told_in_a_line(stage: Scene, words: list[str]) -> None:
     with open("/dev/full", "w") as full, stage.start(*words, stdout=full) as process:
         assert process.stderr is not None

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shared import exits
+from shared.protocol import Submission
 from tests.support.scene import Scene, said, scene
 
 
@@ -254,3 +256,47 @@ def test_a_blocked_task_is_explained_by_what_it_waits_for(stage: Scene) -> None:
     told = said(stage.run("tasks", "explain", str(child)))
 
     assert told.splitlines()[-1].split(maxsplit=2) == ["waits", "for", f"{parents[1]} (pending)"]
+
+
+def test_waiting_for_all_that_fit_is_waiting_for_those_that_there_are_now(stage: Scene) -> None:
+    for _ in range(2):
+        stage.submit("all-of-it", tags=["whole"])
+    good = stage.complete(stage.claim("all-of-it"), {"answer": 42})
+    open_ended = stage.run("tasks", "wait", "--tag", "whole", "--timeout", "0.1s")
+    bad = stage.fail(stage.claim("all-of-it"))
+
+    ran = stage.run("tasks", "wait", "--tag", "whole", "--type", "all-of-it", "--json")
+    none = stage.run("tasks", "wait", "--tag", "whole", "--queue", "other")
+
+    assert (open_ended.code, "timed out" in open_ended.err) == (exits.TIMED_OUT, True)
+    assert (ran.code, [task["task_id"] for task in ran.json["tasks"]]) == (exits.FAILED, [good, bad])
+    assert none == (exits.NOT_FOUND, "", "there is no such task\n")
+
+
+def test_tasks_are_exported_over_all_pages_oldest_first(stage: Scene, tmp_path: Path) -> None:
+    payload = msgspec.Raw(b'{"rate": 1.50}')
+    ids = stage.client.submit_many([Submission("exported", payload=payload, tags=["out"])] * 1001)["task_ids"]
+    stage.complete(stage.claim("exported"), {"rate": 1.25, "rows": [1, 2]})
+    table, lines = tmp_path / "results.csv", tmp_path / "results.jsonl"
+
+    told = said(stage.run("tasks", "export", "--tag", "out", "--output", str(table)))
+    stage.run("tasks", "export", "--tag", "out", "--json", "--output", str(lines))
+    header, first, *rest = table.read_text().splitlines()
+
+    assert told == f"written: {table}, 1001 task(s)\n"
+    assert header.split(",")[:6] == ["task_id", "status", "rate", "result.rate", "rows", "error"]
+    assert first.startswith(f'{ids[0]},completed,1.50,1.25,"[1,2]",,1,hand-exported,')
+    assert [int(row.partition(",")[0]) for row in rest] == ids[1:]
+    assert msgspec.json.decode(lines.read_bytes().splitlines()[0]) == stage.client.task(ids[0])
+    assert said(stage.run("tasks", "export", "--tag", "out", "--status", "completed")) == f"{header}\n{first}\n"
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(stage: Scene, tmp_path: Path) -> None:
+    stage.submit("unwritten")
+
+    absent = stage.run("tasks", "export", "--type", "unwritten", "--output", str(tmp_path / "no" / "x.csv"))
+    nothing = stage.run("tasks", "export", "--type", "nothing-like-it")
+
+    assert (absent.code, absent.out) == (exits.UNWRITTEN, "")
+    assert absent.err.endswith("x.csv cannot be written: No such file or directory\n")
+    assert (nothing.code, nothing.out.count("\n"), nothing.err) == (exits.OK, 1, "no tasks\n")
