@@ -20,6 +20,12 @@ from shared.protocol import BODY_BYTES_MAX
 _no_number: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
 _STRANGER: Final = float("nan")  # stands for a value of a type that JSON does not know, while we look for it
 
+_ADVICE: Final = {  # where else so much may go
+    "the result": "put it out in chunks, with ctx.checkpoint(state, output=chunk)",
+    "an output chunk": "put it out in several",
+    "the checkpoint's state": "put out what is done with ctx.checkpoint(state, output=chunk)",
+}
+
 
 class NotSendable(Exception):
     """A task's result, state or output cannot be sent; it would be the same at another attempt."""
@@ -32,12 +38,13 @@ class TooLarge(NotSendable):
 def encode_body(value: Any, what: str) -> Raw:
     """`value` as JSON; raises NotSendable, which begins with `what` and names the place in it.
 
-    `what` ends in the word that such a place begins with: "the checkpoint's state", then state.rows[3].
+    `what` is one of those in _ADVICE; it ends in the word that such a place begins with: the checkpoint's state,
+    then state.rows[3].
     """
     try:
         body = _encode(value)
         if len(body) > BODY_BYTES_MAX:
-            raise TooLarge(f"{what} has {len(body)} bytes, {BODY_BYTES_MAX} are allowed; large data go elsewhere")
+            raise TooLarge(f"{what} has {len(body)} bytes, {BODY_BYTES_MAX} are allowed; {_ADVICE[what]}")
         # None needs no look; and find takes half the time of `in`, which counts where a task lasts microseconds.
         if value is None or body.find(b"null") < 0 or not _is_suspect(value):
             return Raw(body)

@@ -83,6 +83,16 @@ def test_what_json_cannot_hold_is_named_with_its_type_and_place(value: Any, prob
     assert str(raised.value).startswith(f"the result cannot be sent as JSON: {problem}")
 
 
-def test_what_is_over_the_limit_is_told_with_its_size() -> None:
-    with pytest.raises(TooLarge, match=rf"the result has \d+ bytes, {BODY_BYTES_MAX} are allowed"):
-        encode_body("x" * BODY_BYTES_MAX, "the result")
+@pytest.mark.parametrize(
+    ("what", "advice"),
+    [
+        ("the result", "put it out in chunks, with ctx.checkpoint(state, output=chunk)"),
+        ("the checkpoint's state", "put out what is done with ctx.checkpoint(state, output=chunk)"),
+        ("an output chunk", "put it out in several"),
+    ],
+)
+def test_what_is_over_the_limit_is_told_with_its_size_and_the_way_out(what: str, advice: str) -> None:
+    with pytest.raises(TooLarge) as caught:
+        encode_body("x" * BODY_BYTES_MAX, what)
+
+    assert str(caught.value) == f"{what} has {BODY_BYTES_MAX + 2} bytes, {BODY_BYTES_MAX} are allowed; {advice}"
