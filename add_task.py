@@ -85,8 +85,9 @@ def add_task(
     submissions = _several(msgspec.structs.replace(template, **_described(options)), count, source)
     client = DispatcherClient(url or load_or_exit().dispatcher_urls)
     code = exits.OK
-    with exits.exit_codes("stopped waiting; the tasks go on"):
+    with exits.exit_codes("interrupted; ./baton tasks list shows what is stored"):
         answer = _submitted(client, submissions)
+    with exits.exit_codes("stopped waiting; the tasks go on"):
         ids: list[int] = answer.get("task_ids") or [answer["task_id"]]
         if warning := answer.get("warning"):
             Console(stderr=True).print(f"warning: {warning}", style="yellow", highlight=False)
