@@ -395,7 +395,6 @@ def _lines(content: bytes) -> list[bytes]:
 
 
 def _decoded(content: bytes) -> Any:
-    try:
+    with contextlib.suppress(msgspec.DecodeError):
         return msgspec.json.decode(content)
-    except msgspec.DecodeError:
-        return None
+    return None
