@@ -20,7 +20,7 @@ from shared.protocol import Grant
 from worker.executor import Executor
 from worker.hand import Hand
 from worker.link import Link
-from worker.outgoing import BEAT_BYTES, FREIGHT_BYTES
+from worker.outgoing import FREIGHT_BYTES
 from worker.pace import Pace
 
 _IDLE_SECONDS: Final = 60.0  # freight is told when there is some
@@ -67,8 +67,10 @@ class Heartbeat:
     def run_once(self) -> None:
         """One heartbeat."""
         self._poked = False
-        parcel = self._hand.outgoing.pack(logs=True, limit=BEAT_BYTES)
+        outgoing, began_at = self._hand.outgoing, time.monotonic()
+        parcel = outgoing.pack(logs=True, limit=outgoing.beat_bytes)
         answer = self._link.exchange(self._client, parcel, holding=True, receiving=self._work.is_receiving)
+        outgoing.beat_took(time.monotonic() - began_at, parcel.size)
         if answer is None:
             self._tries += 1
         else:

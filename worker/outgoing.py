@@ -21,7 +21,9 @@ from worker.tail import LogSlice, Said, Tail
 
 Key = tuple[int, int]  # (task_id, attempt)
 
-BEAT_BYTES: Final = 256 * 1024  # with a heartbeat, which must not be late on a slow line
+BEAT_BYTES: Final = 256 * 1024  # with a heartbeat at most, which must not be late; less on a slow line:
+_BEAT_BYTES_FIRST, _BEAT_BYTES_LEAST = 64 * 1024, 8 * 1024
+_BEAT_SECONDS: Final = 0.5  # what a heartbeat carries shall delay it by no more
 FREIGHT_BYTES: Final = 2 * 1024 * 1024  # at a time of what is too large for that
 _PARCEL_BYTES: Final = 8 * 1024 * 1024  # half of what a request may have
 _PARCEL_ITEMS: Final = 10_000
@@ -74,6 +76,7 @@ class Outgoing:
         self._tails: dict[Key, Tail] = {}  # of attempts that run
         self._last_tails: dict[Key, Tail] = {}  # of those whose result waits, or is on its way
         self._on_their_way: list[Parcel] = []
+        self.beat_bytes = _BEAT_BYTES_FIRST  # what goes with a heartbeat; anything larger is freight
         self._parcel_items = _PARCEL_ITEMS
 
     @property
@@ -84,13 +87,13 @@ class Outgoing:
 
     def has_light(self, results: bool) -> bool:
         """Whether a checkpoint, or with `results` one of these, could go with a heartbeat now."""
-        return any(size <= BEAT_BYTES for size in self._sizes(results))
+        return any(size <= self.beat_bytes for size in self._sizes(results))
 
     def has_heavy(self, results: bool) -> bool:
         """Whether one could go now that is too large for a heartbeat; or the lines of a task's log."""
         held_up = self._held_up()
         lines = (tail.chars for key, tail in self._tails.items() if key not in held_up)
-        return any(size > BEAT_BYTES for size in chain(self._sizes(results), lines))
+        return any(size > self.beat_bytes for size in chain(self._sizes(results), lines))
 
     def _sizes(self, results: bool) -> Iterator[int]:
         """The bytes of what could go now."""
@@ -103,6 +106,13 @@ class Outgoing:
         """A result's, with the end of its log."""
         tail = self._last_tails.get((result.task_id, result.attempt)) if self._last_tails else None
         return _result_bytes(result) + (tail.chars if tail else 0)
+
+    def beat_took(self, seconds: float, size: int) -> None:
+        """A heartbeat that carried `size` bytes was answered, or given up, after so long: the line may be slow."""
+        if seconds > _BEAT_SECONDS:
+            self.beat_bytes = max(_BEAT_BYTES_LEAST, self.beat_bytes // 2)
+        elif size > self.beat_bytes // 2:
+            self.beat_bytes = min(BEAT_BYTES, self.beat_bytes * 2)
 
     @property
     def is_empty(self) -> bool:

@@ -26,8 +26,8 @@ def eat(ctx, body):
     return len(body)
 
 @task("heavy")
-def heavy(ctx):
-    for step in ctx.resume(range(6), {"body": "x" * 900_000}):
+def heavy(ctx, size):
+    for step in ctx.resume(range(6), {"body": "x" * size}):
         time.sleep(0.5)
 """
 RATE = 400_000  # bytes a second: two and a half for a result or a checkpoint
@@ -69,8 +69,9 @@ def test_large_results_arrive_and_the_worker_is_never_silent(far: Cluster) -> No
     assert "dispatcher_away" not in far.log("worker-1")
 
 
-def test_large_checkpoints_do_not_make_heartbeats_late(far: Cluster) -> None:
-    (task_id,) = submit(far, "heavy")
+@pytest.mark.parametrize(("rates", "size"), [((RATE, math.inf), 900_000), ((RATE / 4, math.inf), 250_000)])
+def test_large_checkpoints_do_not_make_heartbeats_late(far: Cluster, size: int) -> None:
+    (task_id,) = submit(far, "heavy", size=size)
 
     task = ended(far, task_id)
 

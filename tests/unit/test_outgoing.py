@@ -148,6 +148,21 @@ def test_a_heartbeat_leaves_what_would_make_it_late(hand: Hand) -> None:
     assert not hand.outgoing.has_heavy(results=True)
 
 
+def test_what_goes_with_a_heartbeat_follows_what_the_line_bears(hand: Hand) -> None:
+    outgoing = hand.outgoing
+    sizes = []
+    for seconds, size in ((0.01, 100), (0.01, BEAT_BYTES), (0.01, BEAT_BYTES), (0.01, BEAT_BYTES), (3.0, 100)):
+        outgoing.beat_took(seconds, size)
+        sizes.append(outgoing.beat_bytes)
+    for _ in range(20):
+        outgoing.beat_took(3.0, 0)
+    hand.end([completed(grants(1)[0], b'"' + b"x" * outgoing.beat_bytes + b'"')])
+
+    assert [BEAT_BYTES // size for size in sizes] == [4, 2, 1, 1, 2]
+    assert 0 < outgoing.beat_bytes < BEAT_BYTES // 16
+    assert (outgoing.has_heavy(results=True), outgoing.has_light(results=True)) == (True, False)
+
+
 def test_a_large_result_that_came_back_is_freight_again(hand: Hand) -> None:
     hand.end([completed(grants(1)[0], b'"' + b"x" * BEAT_BYTES + b'"')])
 
