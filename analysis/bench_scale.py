@@ -17,6 +17,7 @@ from analysis.cluster import Cluster
 from analysis.figures import Figure, Limit, fresh_cluster, unix
 from shared.client import DispatcherClient
 from shared.protocol import Exchange, Submission, WorkerInfo
+from shared.wording import counted
 
 LATENCY_SAMPLES = 300
 FLEET = 1000
@@ -41,7 +42,9 @@ def latency() -> Iterator[Figure]:
         for connections, aim in ((1, "≥ 2,000"), (4, "≥ 3,500")):
             rate = _submit_rate(baton.url, connections, 4000)
             bare_rate = Limit("a bare server that syncs a page", _submit_rate(bare, connections, 4000))
-            yield Figure(f"submit one by one, {connections} connection(s)", rate, "tasks/s", aim, bare_rate)
+            yield Figure(
+                f"submit one by one, {counted(connections, 'connection')}", rate, "tasks/s", aim, bare_rate
+            )
 
 
 def fleet() -> Iterator[Figure]:

@@ -22,6 +22,7 @@ from analysis.cluster import Cluster, cluster
 from analysis.cut_proxy import Line, lines
 from analysis.harm import harm
 from analysis.workload import Workload
+from shared.wording import counted
 
 KINDS: Final = ("paced", "prime", "hash_chain", "sleep")
 SPREAD: Final = 0.4  # tasks of 0.6 to 1.4 times the size, so that not all checkpoints fall together
@@ -118,7 +119,7 @@ def measure(plan: Plan, on_progress: Callable[[str, float], object]) -> Iterator
     done = 0
     for repeat in range(1, plan.repeats + 1):
         for dead in levels:
-            what = "undisturbed" if dead == 0 else f"{dead} of {plan.workers} workers, {plan.kill}"
+            what = "undisturbed" if dead == 0 else f"{dead} of {counted(plan.workers, 'worker')}, {plan.kill}"
             label = f"repeat {repeat} of {plan.repeats}: {what}"
 
             def tell(share: float, label: str = label, done: int = done) -> None:
@@ -149,7 +150,9 @@ def _run(plan: Plan, dead: int, repeat: int, number: int, folder: Path, tell: Ca
             scene.after_look()
             tell(batch.share_done)
         if dead and scene.harmed_at is None:
-            raise RuntimeError(f"the batch ended before {dead} workers could be taken out; give it more tasks")
+            raise RuntimeError(
+                f"the batch ended before {counted(dead, 'worker')} could be taken out; give it more tasks"
+            )
         return _told(plan, scene, names + spares, repeat)
 
 

@@ -24,9 +24,10 @@ from analysis import gantt, palette, report, results
 from analysis.harm import WAYS
 from analysis.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from analysis.recovery import Loss, Recovery, Run
-from analysis.recovery_reading import overhead, overhead_at_best, reading, table
+from analysis.recovery_reading import overhead, overhead_at_best, reached, reading, table
 from analysis.report import Picture
 from shared.settings import Settings
+from shared.wording import counted
 
 SETTINGS = Settings()  # the defaults, which the experiment runs with
 
@@ -45,9 +46,10 @@ def draw(data: Recovery, folder: Path, shown: int | None = None) -> list[Path]:
     made_with = {
         "made at": data.made_at,
         "whole experiment, seconds": round(data.seconds, 1),
-        "batch": f"{plan.tasks} tasks of type {plan.type}, size {plan.size:g} ± 40 %",
+        "batch": f"{counted(plan.tasks, 'task')} of type {plan.type}, size {plan.size:g} ± 40 %",
         "workers": plan.workers,
-        "harm": f"{WAYS[plan.kill]}, when {plan.when:.0%} was done",
+        "harm": WAYS[plan.kill],
+        "share of the batch done by then": f"asked for {plan.when:.0%}, reached {reached(data.runs)}",
         "replaced": plan.replace,
         "repeats": plan.repeats,
         **data.machine,
@@ -157,7 +159,7 @@ def _gantt(data: Recovery, folder: Path, shown: int | None) -> Picture:
     made, (panel,) = palette.figure(height=1.6 + 0.32 * len(run.workers))
     gantt.draw(panel, run)
     title = (
-        f"One run: {dead} of {data.plan.workers} workers {WAYS[data.plan.kill]}"
+        f"One run: {dead} of {counted(data.plan.workers, 'worker')} {WAYS[data.plan.kill]}"
         if dead
         else "One run, undisturbed"
     )
@@ -180,7 +182,9 @@ def _measured(data: Recovery, panel: Axes, of: Callable[[Run], float]) -> None:
         [max(each) - m for m, each in zip(middle, values, strict=True)],
     ]
     look: dict[str, Any] = {"color": RED, "marker": "o", "ecolor": BLACK, "elinewidth": 1, "capsize": 4}
-    panel.errorbar(data.levels, middle, yerr=spread, label=f"measured ({data.plan.repeats} run(s) each)", **look)
+    panel.errorbar(
+        data.levels, middle, yerr=spread, label=f"measured ({counted(data.plan.repeats, 'run')} each)", **look
+    )
     palette.count_axis(panel, data.levels)
 
 

@@ -23,6 +23,7 @@ from analysis.harm import WAYS
 from analysis.recovery import KINDS, Plan, Recovery, measure, size_for
 from analysis.recovery_analysis_plot import draw
 from analysis.recovery_reading import reading
+from shared.wording import counted
 
 
 @click.command(context_settings=screen.SETTINGS)
@@ -35,7 +36,7 @@ from analysis.recovery_reading import reading
     "--when",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.4,
-    help="Share of the work done by then.",
+    help="Share of the work to be done by then; up to half a second off, so that not every checkpoint is as old.",
 )
 @click.option("--replace", is_flag=True, help="Start another worker for each dead one (always, if none is left).")
 @click.option("--tasks", type=click.IntRange(1, 10_000), default=20, help="Tasks in the batch.")
@@ -70,7 +71,7 @@ def main(
     """Measure what it costs when workers die in the middle of a batch, and how Baton recovers."""
     if max(dead_workers) > workers:
         raise click.BadParameter(
-            f"{max(dead_workers)} of {workers} workers cannot die", param_hint="--dead-workers"
+            f"{max(dead_workers)} of {counted(workers, 'worker')} cannot die", param_hint="--dead-workers"
         )
     console = Console(highlight=False)
     plan = Plan(dead_workers, workers, tasks, size_for(kind, size), kind, kill, when, replace, repeats)
@@ -82,7 +83,7 @@ def main(
                 data.runs.append(run)
                 console.print(
                     f"repeat {run.repeat}: {run.dead} of {workers} dead, {run.seconds:6.2f} s, "
-                    f"{len(run.losses)} task(s) handed over"
+                    f"{counted(len(run.losses), 'task')} handed over"
                 )
         data.seconds = time.monotonic() - began
         data.reading = reading(data)

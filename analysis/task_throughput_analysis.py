@@ -22,6 +22,7 @@ from analysis import results
 from analysis.throughput import KINDS, Plan, Throughput, measure, reading
 from analysis.throughput_analysis_plot import draw
 from analysis.workload import SIZES
+from shared.wording import counted
 
 
 @click.command(context_settings=screen.SETTINGS)
@@ -48,7 +49,7 @@ def main(workers: list[int], tasks: int, size: float | None, kind: str, repeats:
             for run in measure(plan, tell):
                 data.runs.append(run)
                 console.print(
-                    f"repeat {run.repeat}: {run.workers} worker(s) {run.seconds:6.2f} s, "
+                    f"repeat {run.repeat}: {counted(run.workers, 'worker')} {run.seconds:6.2f} s, "
                     f"{run.throughput:6.2f} tasks/s"
                 )
         data.seconds = time.monotonic() - began

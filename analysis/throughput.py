@@ -16,7 +16,8 @@ from msgspec import Struct
 from analysis import crew, usl
 from analysis.batch import Batch
 from analysis.cluster import cluster
-from analysis.workload import Workload
+from analysis.workload import Workload, verdict
+from shared.wording import counted
 
 KINDS: Final = ("prime", "sleep", "hash_chain")
 _SHORT_SECONDS: Final = 0.5  # of a whole batch
@@ -101,7 +102,7 @@ def measure(plan: Plan, on_progress: Callable[[str, float], object]) -> Iterator
         with tempfile.TemporaryDirectory(prefix="baton-throughput-") as folder, cluster(Path(folder)) as baton:
             names: list[str] = []
             for count in counts:
-                label = f"repeat {repeat} of {plan.repeats}, {count} worker(s)"
+                label = f"repeat {repeat} of {plan.repeats}, {counted(count, 'worker')}"
                 on_progress(label, done / (len(counts) * plan.repeats))
                 added = [f"worker-{i}" for i in range(len(names) + 1, count + 1)]
                 names += added
@@ -128,12 +129,13 @@ def reading(data: Throughput) -> list[str]:
     fewest = data.counts[0]
     plan = data.plan
     seconds = [median(data.values(n, lambda run: run.seconds)) for n in (fewest, most)]
-    said = [f"{plan.tasks} tasks of type {plan.type} took {seconds[0]:.2f} s with {fewest} worker(s)"]
+    few = counted(fewest, "worker")
+    said = [f"{counted(plan.tasks, 'task')} of type {plan.type} took {seconds[0]:.2f} s with {few}"]
     if most > fewest:
         times = data.speedup(most) / data.speedup(fewest)
         said[0] += f" and {seconds[1]:.2f} s with {most}: {times:.2f} times as fast"
         said += [_against_machine(data, most), _law_in_words(data)]
-    said[0] += f" (medians of {plan.repeats} repeat(s))."
+    said[0] += f" (medians of {counted(plan.repeats, 'repeat')})."
     said.append(_cost(data))
     if most == fewest:
         said.append("How that grows with workers, several numbers of them tell: --workers 1,2,4.")
@@ -147,9 +149,7 @@ def reading(data: Throughput) -> list[str]:
             "and more workers also win a larger share of it."
         )
     wrong = [finding for run in data.runs for finding in run.wrong]
-    tasks = plan.tasks * len(data.runs)
-    said.append(f"WRONG: {'; '.join(wrong[:5])}" if wrong else f"All {tasks} answers were checked and are right.")
-    return said
+    return [*said, verdict(plan.tasks * len(data.runs), wrong)]
 
 
 def _against_machine(data: Throughput, most: int) -> str:
@@ -160,9 +160,9 @@ def _against_machine(data: Throughput, most: int) -> str:
     if most <= data.cores:
         return f"This machine has a core for each worker; measured: {share}."
     return (
-        f"These tasks compute, and this machine has {data.cores} core(s) for them: no number of workers here "
-        f"can be more than {allowed:g} times as fast as one. Measured with {most}: {share}. More machines, not "
-        f"more workers on this one, would go on from there."
+        f"These tasks compute, and this machine has {counted(data.cores, 'core')} for them: no number of workers "
+        f"here can be more than {allowed:g} times as fast as one. Measured with {most}: {share}. More machines, "
+        f"not more workers on this one, would go on from there."
     )
 
 
@@ -178,11 +178,11 @@ def _law_in_words(data: Throughput) -> str:
     if best is None:
         return text + "it sees no number of workers from which more would slow things down."
     best = max(1, round(best))
-    text += f"it predicts the most throughput at {best} worker(s)"
+    text += f"it predicts the most throughput at {counted(best, 'worker')}"
     if best > 2 * data.counts[-1]:
         return text + f", far beyond the {data.counts[-1]} measured, so take it as a direction only."
     if data.cores is not None and data.counts[-1] > data.cores:
-        return text + f"; the law is smooth and rounds off the sharp bend at {data.cores} core(s)."
+        return text + f"; the law is smooth and rounds off the sharp bend at {counted(data.cores, 'core')}."
     return text + "."
 
 

@@ -24,12 +24,13 @@ from analysis import palette, report, results
 from analysis.palette import BLACK, BLUE, GREEN, GREY, ORANGE, RED
 from analysis.report import Numbers, Picture
 from analysis.throughput import Run, Throughput, reading
+from shared.wording import counted
 
 
 def draw(data: Throughput, folder: Path) -> list[Path]:
     """Write the pictures and the page into a folder; returns their paths."""
     pictures = [_time(data, folder), _throughput(data, folder), _speedup(data, folder)]
-    title = f"Baton: throughput of {data.plan.tasks} {data.plan.type} tasks"
+    title = f"Baton: throughput of {counted(data.plan.tasks, f'{data.plan.type} task')}"
     made_with = {
         "made at": data.made_at,
         "whole experiment, seconds": round(data.seconds, 1),
@@ -100,7 +101,7 @@ def _cores_line(data: Throughput, panel: Axes, line: Callable[[float], float]) -
     if data.cores is None or data.cores >= data.counts[-1]:
         return  # the machine sets no limit here: it would lie on the ideal line
     grid = _grid(data)
-    label = f"what this machine's {data.cores} core(s) allow"
+    label = f"the limit of this machine's {counted(data.cores, 'core')}"
     panel.plot(grid, [line(n) for n in grid], color=GREEN, ls="-.", label=label)
 
 
@@ -112,7 +113,8 @@ def _measured(data: Throughput, panel: Axes, of: Callable[[Run], float]) -> None
     each = [run.workers for run in data.runs], [of(run) for run in data.runs]
     panel.plot(*each, ".", color=ORANGE, ms=5, zorder=4)
     look: dict[str, Any] = {"color": RED, "marker": "o", "ecolor": BLACK, "elinewidth": 1, "capsize": 4}
-    label = f"measured: median and spread of {data.plan.repeats}"
+    repeats = counted(data.plan.repeats, "repeat")
+    label = f"measured: median and spread of {repeats}" if data.plan.repeats > 1 else f"measured: {repeats}"
     panel.errorbar(data.counts, middle, yerr=[low, high], label=label, **look)
     palette.count_axis(panel, data.counts)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from math import isqrt
 from typing import Any, Final
@@ -71,6 +71,15 @@ class Workload:
     @cached_property
     def _digests(self) -> dict[int, str]:
         return digests(payload["rounds"] for payload in self.payloads)
+
+
+def verdict(answers: int, wrong: Sequence[str]) -> str:
+    """The sentence about all answers of an experiment; it begins with WRONG if one was."""
+    if wrong:
+        return f"WRONG: {'; '.join(wrong[:5])}"
+    if answers == 1:
+        return "The one answer was checked and is right."
+    return f"All {answers} answers were checked and are right."
 
 
 def _payload(kind: str, size: float) -> dict[str, Any]:

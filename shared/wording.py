@@ -31,6 +31,11 @@ def in_words(complaint: str) -> str:
     return f"expected {_WORDS[pattern]}"
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 task`, `2 tasks`: a noun that takes an s, after how many there are."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def error_in_words(error: Any) -> str:
     """Its message, and the note if there is one; a worker in another language may have sent anything."""
     if isinstance(error, dict) and "message" in error:

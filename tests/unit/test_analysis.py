@@ -157,7 +157,7 @@ def test_the_reading_of_throughput_holds_the_machine_against_the_figures() -> No
     said = " ".join(reading(_throughput()))
 
     assert "1.95 times as fast" in said
-    assert "2 core(s)" in said
+    assert "2 cores" in said
     assert "98% of what is possible" in said  # 1.95 of 2
     assert "All 144 answers were checked and are right." in said
 
@@ -200,8 +200,34 @@ def test_the_reading_of_recovery_separates_missing_workers_from_the_price_of_rec
     said = " ".join(recovery_reading.reading(_recovery()))
 
     assert "4.0 s, +2.0 s (+100%)" in said
-    assert "The missing workers alone explain 0.5 s" in said
-    assert "1 tasks lost their worker. It was noticed after 1.75" in said
+    assert "Having fewer workers alone explains 0.5 s" in said
+    assert "1 task lost its worker. It was noticed after 1.75 s, and work went on after 1.85 s (" in said
+    assert "1 of 2 workers killed (SIGKILL) in the middle of the work (asked for 50%, reached 60%)" in said
+
+
+def test_the_page_of_recovery_tells_the_share_asked_for_from_the_share_reached(tmp_path: Path) -> None:
+    page = recovery_analysis_plot.draw(_recovery(), tmp_path)[-1].read_text()
+
+    assert "asked for 50%, reached 60%" in page
+    assert "1 task of type paced" in page
+
+
+def test_the_shares_reached_are_a_range_where_they_differ() -> None:
+    harmed = _recovery().of(1)[0]
+    later = msgspec.structs.replace(harmed, share_done=0.71)
+
+    assert recovery_reading.reached([harmed, later]) == "60% to 71%"
+
+
+def test_a_single_task_worker_and_core_have_no_s() -> None:
+    machine = MACHINE | {"usable_cores": 1}
+    plan = ThroughputPlan(workers=[1, 2, 4], tasks=1, size=1e6, type="prime", repeats=1)
+
+    said = " ".join(reading(_throughput(plan=plan, machine=machine)))
+
+    assert "1 task of type prime took" in said and "with 1 worker and" in said
+    assert "1 core for them" in said and "(medians of 1 repeat)" in said
+    assert "(s)" not in said
 
 
 def test_throughput_leaves_pictures_and_one_page_that_needs_nothing_else(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from shared import flows, operating, protocol, schedules, settings
-from shared.wording import in_words, spelled
+from shared.wording import counted, in_words, spelled
 
 MODULES = (flows, operating, protocol, schedules, settings)
 TAKEN_APART = re.compile(r"Meta\([^)]*pattern=")
@@ -40,3 +40,7 @@ def test_what_does_not_match_is_told_in_words(kind: object, words: str) -> None:
 
 def test_other_complaints_stay_as_they_are() -> None:
     assert in_words("Expected `int`, got `str`") == "expected `int`, got `str`"
+
+
+def test_only_one_of_a_thing_is_told_without_an_s() -> None:
+    assert [counted(n, "task") for n in (0, 1, 2)] == ["0 tasks", "1 task", "2 tasks"]
