@@ -85,8 +85,10 @@ class Throughput(Struct, kw_only=True):
         """The measured speed-up: median throughput against one worker's."""
         return median(self.values(workers, lambda run: run.throughput)) / self.one_worker
 
-    def law(self) -> usl.Law:
-        """The scalability law fitted to every repeat."""
+    def law(self) -> usl.Law | None:
+        """The scalability law fitted to every repeat; None below three numbers of workers: it takes those."""
+        if len(self.counts) < usl.COUNTS_MIN:
+            return None
         return usl.fit([run.workers for run in self.runs], [run.throughput for run in self.runs])
 
 
@@ -168,10 +170,15 @@ def _against_machine(data: Throughput, most: int) -> str:
 
 def _law_in_words(data: Throughput) -> str:
     law = data.law()
-    text = (
-        f"Universal scalability law: contention {law.contention:.1%}, coherency {law.coherency:.2%} "
-        f"(points lie {law.error:.0%} off on average); "
-    )
+    if law is None:
+        return (
+            f"A scalability law is not fitted to {counted(len(data.counts), 'number')} of workers: "
+            "it takes three, and more to judge it, as with --workers 1,2,4,8."
+        )
+    fit = "three numbers of workers leave nothing to judge the fit by, so take it as a guess"
+    if len(data.counts) > usl.COUNTS_MIN:
+        fit = f"points lie {law.error:.0%} off on average"
+    text = f"Universal scalability law: contention {law.contention:.1%}, coherency {law.coherency:.2%} ({fit}); "
     if law.error > _SCATTER:
         text += "that is too much scatter for a prediction, so take what follows as a guess; "
     best = law.best_workers

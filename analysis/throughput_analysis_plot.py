@@ -20,7 +20,7 @@ if not __package__:  # started as a file, not with -m
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from analysis import console as screen
-from analysis import palette, report, results
+from analysis import palette, report, results, usl
 from analysis.palette import BLACK, BLUE, GREEN, GREY, ORANGE, RED
 from analysis.report import Numbers, Picture
 from analysis.throughput import Run, Throughput, reading
@@ -39,7 +39,7 @@ def draw(data: Throughput, folder: Path) -> list[Path]:
         **data.machine,
     }
     page = report.write(
-        folder / "throughput.html", title, reading(data), pictures, [_table(data), _law_table(data)], made_with
+        folder / "throughput.html", title, reading(data), pictures, [_table(data), *_law_table(data)], made_with
     )
     return [picture.path for picture in pictures] + [page]
 
@@ -61,19 +61,30 @@ def _time(data: Throughput, folder: Path) -> Picture:
 def _throughput(data: Throughput, folder: Path) -> Picture:
     made, (panel,) = palette.figure()
     grid = _grid(data)
-    law = data.law()
     panel.plot(grid, grid * data.one_worker, color=GREY, ls="--", label="ideal: one worker, multiplied")
     _cores_line(data, panel, lambda n: data.allowed(n) * data.one_worker)
-    fitted = f"scalability law: contention {law.contention:.1%}, coherency {law.coherency:.2%}"
-    panel.plot(grid, [law.throughput(n) for n in grid], color=BLUE, ls=":", label=fitted)
-    if (best := law.best_workers) is not None and best <= grid[-1]:
-        panel.plot(best, law.throughput(best), "D", color=BLUE, mfc="white", label=f"its best: {best:.1f} workers")
+    _law(data, panel)
     _measured(data, panel, lambda run: run.throughput)
     _keep_in_view(data, panel, [run.throughput for run in data.runs], data.one_worker)
     palette.label(panel, "Throughput", "workers", "throughput (tasks/s)")
     palette.legend_below(made, [panel])
-    caption = "Tasks completed per second, against the number of workers, with the law fitted to every repeat."
+    fitted = ", with the law fitted to every repeat" if data.law() else ""
+    caption = f"Tasks completed per second, against the number of workers{fitted}."
     return Picture(palette.save(made, folder / "throughput-rate.png"), caption)
+
+
+def _law(data: Throughput, panel: Axes) -> None:
+    law = data.law()
+    if law is None:
+        panel.plot([], [], " ", label="no scalability law: it takes three numbers of workers")
+        return
+    grid = _grid(data)
+    fitted = f"scalability law: contention {law.contention:.1%}, coherency {law.coherency:.2%}"
+    if len(data.counts) == usl.COUNTS_MIN:
+        fitted += "\n(three numbers leave nothing to judge it by)"
+    panel.plot(grid, [law.throughput(n) for n in grid], color=BLUE, ls=":", label=fitted)
+    if (best := law.best_workers) is not None and best <= grid[-1]:
+        panel.plot(best, law.throughput(best), "D", color=BLUE, mfc="white", label=f"its best: {best:.1f} workers")
 
 
 def _speedup(data: Throughput, folder: Path) -> Picture:
@@ -138,19 +149,23 @@ def _table(data: Throughput) -> Numbers:
     return Numbers("Measured", columns, rows)
 
 
-def _law_table(data: Throughput) -> Numbers:
+def _law_table(data: Throughput) -> list[Numbers]:
+    """The fitted law; no table where none was fitted, which the reading says."""
     law = data.law()
+    if law is None:
+        return []
     best = "none" if law.best_workers is None else f"{law.best_workers:.1f}"
     limit = "none" if law.limit is None else f"{law.limit:.2f} tasks/s"
+    judged = len(data.counts) > usl.COUNTS_MIN
     rows = [
         ("one worker", f"{law.rate:.2f} tasks/s"),
         ("contention", f"{law.contention:.2%}"),
         ("coherency", f"{law.coherency:.3%}"),
         ("workers with the most throughput", best),
         ("throughput never exceeds", limit),
-        ("typical distance of a point", f"{law.error:.1%}"),
+        ("typical distance of a point", f"{law.error:.1%}" if judged else "three numbers leave none to judge by"),
     ]
-    return Numbers("Universal scalability law", ("quantity", "fitted"), rows)
+    return [Numbers("Universal scalability law", ("quantity", "fitted"), rows)]
 
 
 @click.command(context_settings=screen.SETTINGS)

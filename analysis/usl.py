@@ -14,6 +14,9 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
+# It has three terms. Fewer different numbers of workers would leave some of them to chance; three are met
+# exactly or nearly so, whatever they are, and only more can show whether the law holds.
+COUNTS_MIN: Final = 3
 # No time here is measured better than this; a fit that is closer is taken for exact.
 _RESOLUTION: Final = 0.005
 
@@ -47,21 +50,21 @@ class Law(Struct):
 
 
 def fit(workers: Sequence[float], throughput: Sequence[float]) -> Law:
-    """Fit the law by least squares of relative errors. Raises ValueError if there is nothing to fit.
+    """Fit the law by least squares of relative errors. Raises ValueError below COUNTS_MIN different `workers`.
 
     n / X(n) is linear in 1 / rate, contention / rate and coherency / rate. A term is kept only if it
     earns its place by the Bayesian information criterion (Schwarz 1978), and only with the sign that the
-    law allows; so two points give no curve through noise, and straight data no invented optimum.
+    law allows; so straight data give no invented optimum.
     """
     n, x = np.asarray(workers, dtype=float), np.asarray(throughput, dtype=float)
-    if not len(n) or len(n) != len(x) or (n < 1).any() or (x <= 0).any():
+    if len(n) != len(x) or (n < 1).any() or (x <= 0).any():
         raise ValueError("expected workers (1 or more) and as many throughputs above 0")
+    if len(np.unique(n)) < COUNTS_MIN:
+        raise ValueError(f"the law takes {COUNTS_MIN} different numbers of workers")
     terms = np.stack([np.ones_like(n), n - 1, n * (n - 1)])
     weighted = terms * (x / n)  # each row times 1 / (n / x): all points' relative errors count the same
     best: tuple[float, Law] | None = None
     for kept in ([0], [0, 1], [0, 2], [0, 1, 2]):
-        if kept[-1] >= len(np.unique(n)):
-            continue  # a term needs as many different numbers of workers as its place in the row
         law, score = _fit_terms(weighted, kept)
         if law is not None and (best is None or score < best[0]):
             best = score, law

@@ -173,6 +173,30 @@ def test_one_number_of_workers_is_compared_with_nothing() -> None:
     assert "So short a batch" in said
 
 
+def test_two_numbers_of_workers_give_no_law_in_reading_and_tables(tmp_path: Path) -> None:
+    data = _throughput()
+    data.runs = [run for run in data.runs if run.workers < 4]
+
+    page = throughput_analysis_plot.draw(data, tmp_path)[-1].read_text()
+
+    assert "A scalability law is not fitted to 2 numbers of workers: it takes three" in page
+    assert "contention" not in page and "never exceeds" not in page and "off on average" not in page
+
+
+def test_three_numbers_of_workers_leave_nothing_to_judge_the_law_by(tmp_path: Path) -> None:
+    page = throughput_analysis_plot.draw(_throughput(), tmp_path)[-1].read_text()
+
+    assert "three numbers of workers leave nothing to judge the fit by" in page
+    assert "off on average" not in page
+
+
+def test_from_four_numbers_of_workers_on_the_fit_is_judged() -> None:
+    data = _throughput()
+    data.runs += [msgspec.structs.replace(run, workers=8, throughput=19.6) for run in data.runs[:2]]
+
+    assert "off on average" in " ".join(reading(data))
+
+
 def test_a_wrong_answer_is_said_aloud() -> None:
     data = _throughput()
     data.runs[0].wrong.append("task 3 answered 7 to {}")

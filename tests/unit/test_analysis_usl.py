@@ -55,22 +55,23 @@ def test_more_than_linear_data_gives_no_negative_terms() -> None:
     assert law.coherency >= 0
 
 
-def test_one_number_of_workers_gives_a_rate_and_nothing_else() -> None:
-    law = fit([4, 4], [20.0, 24.0])
-
-    assert law.rate == pytest.approx(5.5, rel=0.02)
-    assert law.best_workers is None
-
-
-def test_two_numbers_of_workers_are_explained_by_contention_alone() -> None:
-    law = fit([1, 8], [10.0, 40.0])
+def test_without_coherency_contention_alone_is_the_limit() -> None:
+    law = fit([1, 2, 4, 8], [10 * n / (1 + 0.1 * (n - 1)) for n in (1, 2, 4, 8)])
 
     assert law.coherency == 0
-    assert law.throughput(8) == pytest.approx(40.0)
-    assert law.limit == pytest.approx(10 / law.contention)
+    assert law.best_workers is None
+    assert law.limit == pytest.approx(10 / 0.1)
 
 
-@pytest.mark.parametrize(("workers", "throughput"), [([], []), ([1], [0.0]), ([0], [1.0]), ([1, 2], [1.0])])
+@pytest.mark.parametrize("workers", [[4, 4, 4], [1, 8], [1, 2, 1, 2, 1, 2]])
+def test_below_three_different_numbers_of_workers_no_law_is_fitted(workers: list[int]) -> None:
+    with pytest.raises(ValueError, match="3 different numbers of workers"):
+        fit(workers, [10.0 * n for n in workers])
+
+
+@pytest.mark.parametrize(
+    ("workers", "throughput"), [([], []), ([1, 2, 4], [0.0] * 3), ([0, 1, 2], [1.0] * 3), ([1, 2, 4], [1.0])]
+)
 def test_what_cannot_be_fitted_is_refused(workers: list[int], throughput: list[float]) -> None:
     with pytest.raises(ValueError, match="workers"):
         fit(workers, throughput)
