@@ -17,7 +17,9 @@ figcaption { color: #444; font-size: .9rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .75rem; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
-@media print { figure, table { break-inside: avoid } }
+@media print { body { max-width: none; margin: 0; padding: 0 } figure, table { break-inside: avoid }
+  h2 { break-after: avoid } .wide { overflow: visible } table { font-size: .7rem }
+  th, td { white-space: normal; padding: .2rem .35rem } }
 """
 
 

@@ -266,6 +266,14 @@ def test_throughput_leaves_pictures_and_one_page_that_needs_nothing_else(tmp_pat
     }
 
 
+def test_in_print_wide_tables_are_folded_and_not_cut_off(tmp_path: Path) -> None:
+    page = throughput_analysis_plot.draw(_throughput(), tmp_path)[-1].read_text()
+
+    in_print = page.partition("@media print")[2].partition("</style>")[0]
+    assert ".wide { overflow: visible }" in in_print  # nobody can scroll paper
+    assert "white-space: normal" in in_print
+
+
 def test_recovery_leaves_pictures_and_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
     written = recovery_analysis_plot.draw(_recovery(), tmp_path)
 
