@@ -11,7 +11,7 @@ from analysis.palette import BLACK, GREY, PURPLE, RED, SKY, YELLOW
 from analysis.recovery import Loss, Run
 
 _BAR = 0.62  # of a row's height
-_NUMBERED_SECONDS = 0.03  # of the picture's width: a shorter bar has no room for its number
+_ROOM = 0.03  # of the picture's width: a shorter bar has no room for its number
 
 
 def draw(panel: Axes, run: Run) -> None:
@@ -59,10 +59,15 @@ def _bar(panel: Axes, run: Run, row: int, task: TaskRun, attempt: Attempt, loss:
     for save in task.saves:
         if save.attempt == attempt.attempt and save.saved_at <= end:
             panel.plot([save.saved_at] * 2, [row - _BAR / 2, row + _BAR / 2], color=BLACK, lw=1.4)
-    if width > run.seconds * _NUMBERED_SECONDS:
-        frame = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
-        middle = attempt.started_at + width / 2
-        panel.text(middle, row, str(task.task_id), ha="center", va="center", fontsize=7, bbox=frame)
+    if width > run.seconds * _ROOM:
+        _number(panel, task, attempt.started_at + width / 2, row, "center")
+    elif resumed or loss is not None:  # what the picture is about has its number above it
+        _number(panel, task, attempt.started_at + width / 2, row - _BAR / 2, "bottom")
+
+
+def _number(panel: Axes, task: TaskRun, x: float, y: float, align: str) -> None:
+    frame = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none"}
+    panel.text(x, y, str(task.task_id), ha="center", va=align, fontsize=7, bbox=frame, zorder=7)
 
 
 def _arrow(panel: Axes, run: Run, row: int, lost: Attempt, to_row: int, following: Attempt) -> None:

@@ -77,6 +77,11 @@ def count_axis(panel: Axes, values: list[int]) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def from_zero(panel: Axes) -> None:
+    """A y axis from zero to a little above the highest mark or line, so that neither touches the edge."""
+    panel.set_ylim(0, max(panel.dataLim.y1, 0.1) * 1.1)
+
+
 def save(made: Figure, path: Path) -> Path:
     """Write the picture and free its memory."""
     path.parent.mkdir(parents=True, exist_ok=True)

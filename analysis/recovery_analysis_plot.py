@@ -38,10 +38,12 @@ def draw(data: Recovery, folder: Path, shown: int | None = None) -> list[Path]:
     `shown`: the number of dead workers whose first run becomes the Gantt picture; the default is the
     middle one, which has enough going on and is not crowded yet.
     """
-    pictures = [_time(data, folder), _overhead(data, folder)]
+    pictures = [_time(data, folder)]
+    if any(data.levels):  # somebody died
+        pictures += [_overhead(data, folder), _rate(data, folder)]
     if any(data.losses(dead) for dead in data.levels):
         pictures += [_recovery(data, folder), _redone(data, folder)]
-    pictures += [_rate(data, folder), _gantt(data, folder, shown)]
+    pictures.append(_gantt(data, folder, shown))
     plan = data.plan
     made_with = {
         "made at": data.made_at,
@@ -98,12 +100,12 @@ def _recovery(data: Recovery, folder: Path) -> Picture:
     if data.plan.kill != "term":
         silence = SETTINGS.heartbeat_timeout_seconds
         panel.axhline(silence, color=GREY, ls="--", label=f"silence until a worker counts as dead ({silence:g} s)")
-    panel.set_ylim(bottom=0)
+    palette.from_zero(panel)
     title = "From the loss to its detection and to resumption"
     palette.label(panel, title, f"dead workers (of {data.plan.workers})", "after the loss (s)")
     palette.legend_below(made, [panel])
     caption = (
-        "Each mark is a task that lost its worker; the bars are medians. Resumption waits for a free worker; "
+        "Each mark is a task that lost its worker. Resumption waits for a free worker; "
         "silence counts from the last heartbeat, before the loss."
     )
     return Picture(palette.save(made, folder / "recovery-detection.png"), caption)
@@ -114,13 +116,13 @@ def _redone(data: Recovery, folder: Path) -> Picture:
     _each(data, each, lambda loss: loss.redone_seconds, 0.0, RED, "o", "a lost task")
     interval = SETTINGS.checkpoint_interval_seconds
     each.axhline(interval, color=GREY, ls="--", label=f"checkpoint interval ({interval:g} s)")
-    each.set_ylim(bottom=0)
+    palette.from_zero(each)
     x = f"dead workers (of {data.plan.workers})"
     palette.label(each, "Work redone, per lost task", x, "work done twice (s)")
     _measured(data, total, lambda run: sum(loss.redone_seconds for loss in run.losses))
     palette.label(total, "Work redone, whole batch", x, "work done twice (s)")
-    total.set_ylim(bottom=0)
-    palette.legend_below(made, [each, total], 3)
+    palette.from_zero(total)
+    palette.legend_below(made, [each, total])
     caption = "Work that had to be repeated because no checkpoint held it when its worker went."
     return Picture(palette.save(made, folder / "recovery-redone.png"), caption)
 
@@ -197,7 +199,7 @@ def _each(
     marker: str,
     label: str,
 ) -> None:
-    """A mark for every loss, side by side, and their median as a short bar."""
+    """A mark for every loss, side by side, and behind several the median as a short bar."""
     levels = [dead for dead in data.levels if data.losses(dead)]
     step = min((b - a for a, b in pairwise(levels)), default=1)
     width = step * 0.26
@@ -206,12 +208,14 @@ def _each(
         if not values:
             continue
         middle = dead + shift * step
-        steps = [(i / max(1, len(values) - 1) - 0.5) * width for i in range(len(values))]
-        panel.plot(
-            [middle + s for s in steps], values, marker, color=color, ms=5, alpha=0.8, mec="none", label=label
-        )
-        panel.plot([middle - width * 0.6, middle + width * 0.6], [median(values)] * 2, color=BLACK, lw=2)
+        steps = [((i + 0.5) / len(values) - 0.5) * width for i in range(len(values))]
+        look: dict[str, Any] = {"color": color, "ms": 5, "alpha": 0.8, "mec": "none", "zorder": 4}
+        panel.plot([middle + s for s in steps], values, marker, label=label, **look)
+        if len(values) > 1:
+            ends = [middle - width * 0.6, middle + width * 0.6]
+            panel.plot(ends, [median(values)] * 2, color=BLACK, lw=1.4, zorder=3, label="median")
         label = ""
+    panel.set_xlim(levels[0] - step / 2, levels[-1] + step / 2)
     palette.count_axis(panel, levels)
 
 

@@ -11,7 +11,15 @@ import pytest
 from rich.console import Console
 
 from analysis import console as screen
-from analysis import ledger_alone, recovery_analysis_plot, recovery_reading, results, throughput_analysis_plot
+from analysis import (
+    gantt,
+    ledger_alone,
+    palette,
+    recovery_analysis_plot,
+    recovery_reading,
+    results,
+    throughput_analysis_plot,
+)
 from analysis.batch import Attempt, Save, TaskRun
 from analysis.crew import Usage
 from analysis.cut_proxy import lines
@@ -285,7 +293,46 @@ def test_an_undisturbed_run_alone_can_be_drawn(tmp_path: Path) -> None:
     data = _recovery()
     data.runs = data.of(0)
 
-    _check_page(recovery_analysis_plot.draw(data, tmp_path))
+    written = recovery_analysis_plot.draw(data, tmp_path)
+
+    _check_page(written)
+    assert [path.name for path in written] == ["recovery-time.png", "recovery-gantt.png", "recovery.html"]
+
+
+@pytest.mark.parametrize(("losses", "labels"), [(1, ["a lost task"]), (2, ["a lost task", "median"])])
+def test_a_median_is_drawn_behind_several_losses_and_is_in_the_legend(losses: int, labels: list[str]) -> None:
+    data = _recovery()
+    data.runs[1].losses *= losses
+    made, (panel,) = palette.figure()
+
+    recovery_analysis_plot._each(data, panel, lambda loss: loss.redone_seconds, 0.0, "red", "o", "a lost task")
+
+    assert panel.get_legend_handles_labels()[1] == labels
+    assert max(panel.lines, key=lambda line: line.get_zorder()).get_marker() == "o"
+    palette.plt.close(made)
+
+
+def test_neither_mark_nor_line_touches_the_upper_edge() -> None:
+    made, (panel,) = palette.figure()
+    panel.plot([1], [2.0], "o")
+    panel.axhline(3.0)
+
+    palette.from_zero(panel)
+
+    assert panel.get_ylim() == pytest.approx((0, 3.3))
+    palette.plt.close(made)
+
+
+def test_a_resumed_bar_too_short_for_its_number_has_it_above() -> None:
+    run = _recovery().of(1)[0]
+    run.tasks[0].attempts[1].finished_at = 3.11  # began at 3.1
+    made, (panel,) = palette.figure()
+
+    gantt.draw(panel, run)
+
+    rows = [(text.get_text(), text.get_position()[1]) for text in panel.texts if text.get_text()]
+    assert rows == [("1", 0), ("1", pytest.approx(1 - 0.31))]
+    palette.plt.close(made)
 
 
 def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
