@@ -124,14 +124,14 @@ def results(tasks: Sequence[dict[str, Any]]) -> Table:
 
 
 def outcome(task: dict[str, Any]) -> str:
-    """What came out, in a line: of a result what the payload and the other columns do not say."""
+    """What came out, in a line: of a result what the payload and the other columns do not say, if anything."""
     if task["status"] != "completed":
         return (reason_in_words if task["status"] == "failed" else error_in_words)(task["error"])
     if not isinstance(task["result"], dict):
         return encoded(task["result"])
     known = {**task["payload"], "elapsed_seconds": task["result"].get("elapsed_seconds")}
     news = {name: value for name, value in task["result"].items() if known.get(name, ...) != value}
-    return ", ".join(f"{name} {value}" for name, value in news.items())
+    return ", ".join(f"{name} {value}" for name, value in (news or task["result"]).items()) or "{}"
 
 
 def ids_in_words(ids: Sequence[int]) -> str:

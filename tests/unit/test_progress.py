@@ -40,6 +40,19 @@ def test_whatever_a_worker_calls_an_error_can_be_shown(error: Any, words: str) -
     assert outcome({"status": "failed", "error": error}) == words
 
 
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ({"n": 100000}, "n 100000"),
+        ({"n": 100000, "elapsed_seconds": 0.5}, "n 100000, elapsed_seconds 0.5"),
+        ({"n": 100000, "sum": 7}, "sum 7"),
+        ({}, "{}"),
+    ],
+)
+def test_a_result_hides_what_the_payload_says_only_behind_something_new(result: Any, words: str) -> None:
+    assert outcome({"status": "completed", "payload": {"n": 100000}, "result": result}) == words
+
+
 def test_results_are_whole_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     ended = {"status": "failed", "worker": "worker-1", "attempt": 1, "elapsed_seconds": 12.3}
