@@ -12,7 +12,6 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
 
 from dispatcher import attempts, checks, fanout, graph, idempotency, kin, second_life
 from dispatcher import submissions as storage
@@ -25,7 +24,7 @@ from dispatcher.operation import Run
 from dispatcher.registry import Registry
 from dispatcher.submissions import HAS_CHILDREN, HAS_PARENTS, Place
 from dispatcher.transaction import Transaction, encoded
-from dispatcher.views import iso
+from dispatcher.views import ERROR_BYTES_READ, iso, short_error
 from shared import errors
 from shared.flows import FlowFilter, FlowStatus, FlowSubmission, FlowTask, FlowTaskView, FlowView
 from shared.lifecycle import TaskStatus
@@ -361,7 +360,7 @@ def _tasks(tx: Transaction, flow_id: int) -> list[FlowTaskView]:
             node_id if node_id > 0 else None,
             status,
             keys[forks.get(node_id, node_id)],
-            msgspec.UNSET if error is None else Raw(error),
+            short_error(error, error_type),
         )
-        for node_id, key, status, error in tx.flow_nodes(flow_id=flow_id)
+        for node_id, key, status, error, error_type in tx.flow_nodes(flow_id=flow_id, most=ERROR_BYTES_READ)
     ]

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec import UnsetType
 
+from shared.flows import ErrorView
 from shared.lifecycle import TaskStatus
 from shared.operating import HistoryView
 from shared.protocol import (
@@ -19,9 +21,12 @@ from shared.protocol import (
     TaskView,
     WorkerView,
 )
+from shared.wording import error_in_words
 
 EARLIEST: Final = -62135596800.0  # 0001-01-01T00:00:00Z: a datetime begins there
 LATEST: Final = 253402300799.0  # 9999-12-31T23:59:59Z: it ends there
+ERROR_BYTES_READ: Final = 8 * 1024  # of each task of a flow: 10,000 that failed are 80 MB at most
+MESSAGE_CHARS: Final = 200  # a line or two on a terminal
 
 
 def tellable(seconds: float) -> float:
@@ -85,6 +90,17 @@ def task_view(row: tuple[Any, ...], now: float) -> TaskView:
         flow_id=msgspec.UNSET if flow_id is None else flow_id,
         key=msgspec.UNSET if flow_id is None else key,
     )
+
+
+def short_error(error: bytes | None, error_type: str | None) -> ErrorView | UnsetType:
+    """An error beside many others: what it is, and how its message begins. One that was not read has its type."""
+    if error is None:
+        return msgspec.UNSET if error_type is None else ErrorView(error_type, "a long error: see the task")
+    body = msgspec.json.decode(error)
+    message = error_in_words(body)
+    short = message if len(message) <= MESSAGE_CHARS else f"{message[: MESSAGE_CHARS - 1]}…"
+    kind = body.get("type") if isinstance(body, dict) else None
+    return ErrorView(kind if isinstance(kind, str) else None, short)
 
 
 def attempt_view(row: Sequence[Any]) -> AttemptView:

@@ -97,6 +97,13 @@ class FlowFilter(Struct, forbid_unknown_fields=True):
 FlowStatus = Literal["running", "completed", "failed", "cancelled"]
 
 
+class ErrorView(Struct):
+    """An error in short; the task has all of it. `type` None: it has none that is a text."""
+
+    type: str | None
+    message: str
+
+
 class FlowTaskView(Struct):
     """A task within its flow; `task_id` None: a fan-out that has no parts yet, or has none at all."""
 
@@ -104,7 +111,7 @@ class FlowTaskView(Struct):
     task_id: int | None
     status: str
     depends_on: list[str]
-    error: Raw | UnsetType = UNSET  # of a fan-out that could not be made
+    error: ErrorView | UnsetType = UNSET  # why it failed or was cancelled, or could not be fanned out
 
 
 class FlowView(Struct):

@@ -189,6 +189,15 @@ SELECT schedule_id, name, cron, every_seconds, timezone, anchor, kind, body, mis
 SELECT 1 FROM tasks WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id))
  ORDER BY task_id FOR SHARE;
 
+-- name: flow_nodes
+SELECT n.node_id, n.key, COALESCE(t.status, n.status),
+       COALESCE(n.error, CASE WHEN LENGTH(r.error) <= :most THEN r.error END), r.error_type
+  FROM nodes n
+  LEFT JOIN LATERAL (SELECT status FROM tasks WHERE task_id = n.node_id OFFSET 0) t ON true
+  LEFT JOIN LATERAL (SELECT error, error_type FROM task_results
+                      WHERE task_id = n.node_id AND t.status IN ('failed', 'cancelled') OFFSET 0) r ON true
+ WHERE n.flow_id = :flow_id AND n.counted = 1 ORDER BY n.position, n.node_id;
+
 -- name: flow_tasks
 SELECT task_id, queue || '/' || type, status, attempt, lease_id, limit_key, unique_key FROM tasks
  WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id))

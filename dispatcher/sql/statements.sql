@@ -833,9 +833,11 @@ SELECT c.flow_id, c.status, CAST(SUM(c.n) AS BIGINT)
   FROM json_each(:flow_ids) i JOIN flow_counts c ON c.flow_id = i.value GROUP BY c.flow_id, c.status;
 
 -- name: flow_nodes
--- Its tasks, and the fan-outs that have no parts.
-SELECT n.node_id, n.key, COALESCE(t.status, n.status), n.error
+-- Its tasks, and the fan-outs that have no parts; an error of more than :most bytes is only named.
+SELECT n.node_id, n.key, COALESCE(t.status, n.status),
+       COALESCE(n.error, CASE WHEN LENGTH(r.error) <= :most THEN r.error END), r.error_type
   FROM nodes n LEFT JOIN tasks t ON t.task_id = n.node_id
+  LEFT JOIN task_results r ON r.task_id = t.task_id AND t.status IN ('failed', 'cancelled')
  WHERE n.flow_id = :flow_id AND n.counted = 1 ORDER BY n.position, n.node_id;
 
 -- name: flow_edges

@@ -10,20 +10,26 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from shared.cli import progress
+from shared.lifecycle import TaskStatus
+
 PARTS_SHOWN: Final = 5  # of a fan-out; more of them become one line
 INDENT_MAX: Final = 16  # levels; a chain of a thousand tasks must not walk off the page
 _PART: Final = re.compile(r"(.*)\[\d+\]\Z", re.DOTALL)
 
 
 class Line(NamedTuple):
-    """A task, or the many parts of a fan-out. `others`: parents that are not the line it is indented below."""
+    """A task, or the many parts of a fan-out. `others`: parents that are not the line it is indented below.
+
+    `trouble`: why it failed or was cancelled; of many parts, the first one that failed.
+    """
 
     depth: int
     key: str
     status: str
     task_id: int | None
     others: list[str]
-    error: Any
+    trouble: str
 
 
 class _Node(NamedTuple):
@@ -83,9 +89,20 @@ def _lines_of(node: _Node, depth: int, is_deep: bool, whole: bool) -> list[Line]
     others = node.parents if is_deep else node.parents[:-1]
     if len(node.tasks) <= PARTS_SHOWN or whole:
         return [
-            Line(depth, task["key"], task["status"], task["task_id"], others, task.get("error"))
+            Line(depth, task["key"], task["status"], task["task_id"], others, _trouble(task))
             for task in node.tasks
         ]
     counts = Counter(task["status"] for task in node.tasks)
     told = ", ".join(f"{n} {status}" for status, n in counts.most_common())
-    return [Line(depth, f"{node.key}[0..{len(node.tasks) - 1}]", told, None, others, None)]
+    return [Line(depth, f"{node.key}[0..{len(node.tasks) - 1}]", told, None, others, _first_trouble(node.tasks))]
+
+
+def _trouble(task: dict[str, Any]) -> str:
+    return progress.trouble(task["status"], task.get("error"))
+
+
+def _first_trouble(parts: Sequence[dict[str, Any]]) -> str:
+    """Of those that failed, else of those that were cancelled."""
+    by_status = {task["status"]: task for task in reversed(parts)}
+    first = by_status.get(TaskStatus.FAILED) or by_status.get(TaskStatus.CANCELLED)
+    return f"{first['key']} (task {first['task_id']}): {_trouble(first)}" if first else ""

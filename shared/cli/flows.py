@@ -13,7 +13,6 @@ from shared.cli.command import Session, after_option, group, limit_option, verb
 from shared.cli.watching import watch
 from shared.lifecycle import ENDED
 from shared.protocol import PAGE_MAX
-from shared.wording import error_in_words
 
 flows = group("flows", "Tasks tied by dependencies.")
 
@@ -100,8 +99,7 @@ def _picture(flow: dict[str, Any], parts: bool) -> RenderableType:
 
 def _remark(line: drawing.Line) -> str:
     also = f"also after {', '.join(line.others)}" if line.others else ""
-    error = error_in_words(line.error)
-    return "; ".join(filter(None, [also, error]))
+    return "; ".join(filter(None, [also, line.trouble]))
 
 
 @verb(flows, "cancel", "baton flows cancel report --yes", asks=True)

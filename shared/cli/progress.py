@@ -126,12 +126,17 @@ def results(tasks: Sequence[dict[str, Any]]) -> Table:
 def outcome(task: dict[str, Any]) -> str:
     """What came out, in a line: of a result what the payload and the other columns do not say, if anything."""
     if task["status"] != "completed":
-        return (reason_in_words if task["status"] == "failed" else error_in_words)(task["error"])
+        return trouble(task["status"], task["error"])
     if not isinstance(task["result"], dict):
         return encoded(task["result"])
     known = {**task["payload"], "elapsed_seconds": task["result"].get("elapsed_seconds")}
     news = {name: value for name, value in task["result"].items() if known.get(name, ...) != value}
     return ", ".join(f"{name} {value}" for name, value in (news or task["result"]).items()) or "{}"
+
+
+def trouble(status: str, error: Any) -> str:
+    """Why a task did not complete; of one that was cancelled the message says enough."""
+    return (reason_in_words if status == TaskStatus.FAILED else error_in_words)(error)
 
 
 def ids_in_words(ids: Sequence[int]) -> str:

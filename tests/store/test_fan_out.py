@@ -110,6 +110,7 @@ def test_what_cannot_be_fanned_out_fails_and_says_why(tasks: Builder, result: An
     flow.complete("split", result)
 
     assert flow.statuses() == {"split": "completed", "parts": "failed", "gather": "cancelled", "tidy": "pending"}
+    assert next(task for task in flow.view.tasks or () if task.key == "parts").error.message == message
     assert flow.error("gather")["task_id"] == flow.task_ids["split"]
     (entry,) = told(flow.complete("tidy"))["parts"]
     assert (entry["status"], entry["error"]["message"]) == ("failed", message)

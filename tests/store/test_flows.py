@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from dispatcher import dead_letters
 from shared import errors
-from shared.flows import FlowFilter
+from shared.flows import ErrorView, FlowFilter
 from shared.operating import ReviveMany
 from tests.support import messages
 from tests.support.builder import Builder
@@ -66,6 +67,30 @@ def test_a_child_is_told_how_its_parents_ended(tasks: Builder) -> None:
         "a": {"status": "completed", "result": {"count": 3}, "error": None},
     }
     assert list(told(child)) == ["b", "a"]
+
+
+def test_a_flow_tells_the_error_of_each_task_in_short(tasks: Builder) -> None:
+    flow = Flow(
+        tasks, {"key": "a"}, {"key": "b", "depends_on": ["a"]}, {"key": "long"}, {"key": "huge"}, {"key": "c"}
+    )
+    flow.fail("a")
+    for key, message in (("long", "no " * 100), ("huge", "no " * 5000)):
+        tasks.report(messages.failed(flow.start(key), message, retryable=False), worker="worker")
+
+    told = {task.key: task.error for task in flow.view.tasks or ()}
+
+    assert told["a"] == ErrorView("ValueError", "no luck")
+    assert told["b"] == ErrorView("ParentFailed", f"task {flow.task_ids['a']}, which this one depends on, failed")
+    assert told["long"] == ErrorView("ValueError", f"{('no ' * 100)[:199]}…")
+    assert told["huge"] == ErrorView("ValueError", "a long error: see the task")
+    assert told["c"] is msgspec.UNSET
+
+
+def test_a_task_that_will_be_tried_again_has_no_error_yet(tasks: Builder) -> None:
+    flow = Flow(tasks, {"key": "a"})
+    tasks.report(messages.failed(flow.start("a"), "no luck"), worker="worker")
+
+    assert [task.error for task in flow.view.tasks or ()] == [msgspec.UNSET]
 
 
 def test_a_task_without_parents_is_told_nothing(tasks: Builder) -> None:

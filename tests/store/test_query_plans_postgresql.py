@@ -20,7 +20,7 @@ OF_A_GRANT = "renew miss hand_over checkpoint held end_attempt complete ended_gr
 OF_A_CLAIM = "claimable claimable_after claim edges_above ends ends_bytes parents_bytes"
 OF_A_FLOW = (
     "children count_down count_down_nodes count_up count_up_nodes descendants cancel_blocked cancel_forks"
-    " hold_flow flow_tasks recount_nodes block_in_flow ready_nodes live_parents parts_ended"
+    " hold_flow flow_nodes flow_tasks recount_nodes block_in_flow ready_nodes live_parents parts_ended"
     " ended_forks reopen_fork dead_above lift_deadlines"
 )
 OF_A_PAGE = "task_views bodies_bytes parent_ids"

@@ -44,6 +44,21 @@ def test_a_wide_fan_out_is_one_line_with_its_counts() -> None:
     assert len(drawn(*flow, whole=True)) == 12
 
 
+def test_what_went_wrong_stands_beside_it() -> None:
+    failed = {"status": "failed", "error": {"type": "ValueError", "message": "row 17"}}
+    parts = [{**node(f"parts[{i}]"), "task_id": i, **(failed if i > 7 else {})} for i in range(10)]
+    cancelled = {
+        **node("sum", "parts", status="cancelled"),
+        "error": {"type": "ParentFailed", "message": "8 failed"},
+    }
+
+    many, child = drawing.lines((*parts, cancelled))
+    one = drawing.lines((*parts, cancelled), whole=True)[9]
+
+    assert (many.trouble, child.trouble) == ("parts[8] (task 8): ValueError: row 17", "8 failed")
+    assert one.trouble == "ValueError: row 17"
+
+
 def test_a_long_chain_is_drawn_without_walking_off_the_page() -> None:
     chain = [node("0"), *(node(str(i), str(i - 1)) for i in range(1, 5000))]
 
