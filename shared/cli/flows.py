@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import click
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 
-from shared import errors
-from shared.cli import documents, drawing, screen
-from shared.cli.command import Session, after_option, group, limit_option, verb
-from shared.cli.watching import watch
+from shared import errors, exits
+from shared.cli import documents, drawing, progress, screen
+from shared.cli.command import Seconds, Session, after_option, group, limit_option, verb
+from shared.cli.watching import LOOK_SECONDS, code_of, watch
 from shared.lifecycle import ENDED
 from shared.protocol import PAGE_MAX
 
@@ -61,21 +63,21 @@ def list_flows(baton: Session, limit: int, after: int | None) -> None:
 @verb(flows, "show", "baton flows show report")
 @flow_argument
 @click.option("--parts", is_flag=True, help="Each part of a fan-out on its line.")
-@click.option("--watch", "-w", "watched", is_flag=True, help="Go on showing it until it ends.")
-def show_flow(baton: Session, flow: str, parts: bool, watched: bool) -> None:
+@click.option("--watch", "-w", "watched", is_flag=True, help="Go on showing it until it ends; exits as wait does.")
+def show_flow(baton: Session, flow: str, parts: bool, watched: bool) -> int:
     """Draw a flow: each task below what it depends on. FLOW is an id, or a name for the newest one of it."""
     flow_id = find(baton, flow)
     if watched:
-        watch(
+        return watch(
             baton,
             lambda: baton.client.flow(flow_id),
             lambda found: _picture(found, parts),
             lambda found: f"flow {flow_id}  {found['status']}  {screen.percent(found['progress'])}",
             lambda found: found["status"] != "running",
         )
-        return
     found = baton.client.flow(flow_id)
     baton.answer(found, _picture(found, parts))
+    return exits.OK
 
 
 def _picture(flow: dict[str, Any], parts: bool) -> RenderableType:
@@ -100,6 +102,37 @@ def _picture(flow: dict[str, Any], parts: bool) -> RenderableType:
 def _remark(line: drawing.Line) -> str:
     also = f"also after {', '.join(line.others)}" if line.others else ""
     return "; ".join(filter(None, [also, line.trouble]))
+
+
+@verb(flows, "wait", "baton flows wait sums --timeout 10s")
+@flow_argument
+@click.option("--timeout", type=Seconds(), help="Wait no longer than this (90, 5m, 2h).")
+def wait_for_flow(baton: Session, flow: str, timeout: float | None) -> int:
+    """Wait until a flow has ended, and draw it. Exits with 1 if a task of it failed, 124 after --timeout."""
+    flow_id = find(baton, flow)
+    found = baton.client.flow(flow_id)
+    baton.client.patience_seconds = progress.PATIENCE_SECONDS
+    if found["status"] == "running":
+        _await_end(baton, flow_id, timeout)
+        found = baton.client.flow(flow_id)
+    baton.answer(found, _picture(found, parts=False))
+    if found["status"] == "running":
+        click.echo(f"timed out: flow {flow_id} has not ended yet; it goes on", err=True)
+        return exits.TIMED_OUT
+    return code_of(found)
+
+
+def _await_end(baton: Session, flow_id: int, timeout: float | None) -> None:
+    """With a bar, until it has ended or time is up. Asks for the flow without its tasks: there may be 10,000."""
+    give_up_at = math.inf if timeout is None else time.monotonic() + timeout
+    with progress.bars_on(Console(stderr=True) if baton.as_json else screen.console()) as bars:
+        bar = bars.add_task(f"flow {flow_id}", total=1.0)
+        while (left := give_up_at - time.monotonic()) > 0:
+            newest = baton.client.flows(limit=1, after=flow_id + 1)["flows"]
+            if not any(found["flow_id"] == flow_id and found["status"] == "running" for found in newest):
+                return
+            bars.update(bar, completed=newest[0]["progress"])
+            time.sleep(min(LOOK_SECONDS, left))
 
 
 @verb(flows, "cancel", "baton flows cancel report --yes", asks=True)

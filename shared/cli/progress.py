@@ -30,12 +30,7 @@ ASK_SECONDS = 15.0  # between questions of that kind
 def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bool) -> int:
     """Follow the tasks with bars, print what came out; returns the exit code."""
     total = len(follower.open | follower.tasks.keys())
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-    )
-    with Progress(*columns, TimeElapsedColumn(), **_shown_on(screen)) as progress:
+    with bars_on(screen) as progress:
         overall = progress.add_task(f"{total} task(s)", total=total)
         bars: dict[int, TaskID] = {}
         quiet = _Quiet(follower, progress.console if screen.is_terminal else Console(stderr=True))
@@ -89,9 +84,15 @@ class _Quiet:
             self._screen.print(words, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def _shown_on(screen: Console) -> dict[str, Any]:
+def bars_on(screen: Console) -> Progress:
     """Bars are for terminals and leave no trace there."""
-    return {"console": screen, "transient": True, "disable": not screen.is_terminal}
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def _draw(progress: Progress, bars: dict[int, TaskID], follower: Follower) -> None:

@@ -78,16 +78,16 @@ def note(task: dict[str, Any]) -> str:
 
 @verb(tasks, "show", "baton tasks show 1")
 @task_id_argument
-@click.option("--watch", "-w", "watched", is_flag=True, help="Go on showing it until it ends.")
-def show_task(baton: Session, task_id: int, watched: bool) -> None:
+@click.option("--watch", "-w", "watched", is_flag=True, help="Go on showing it until it ends; exits as wait does.")
+def show_task(baton: Session, task_id: int, watched: bool) -> int:
     """Show a task with its checkpoint and its attempts."""
     if watched:
-        watch(baton, lambda: _look(baton, task_id), _picture, _change, lambda task: task["status"] in ENDED)
-        return
+        return watch(baton, lambda: _look(baton, task_id), _picture, _change, lambda task: task["status"] in ENDED)
     if baton.as_json:
         screen.json_line(baton.client.task(task_id))
     else:
         screen.show(_picture(_look(baton, task_id)))
+    return exits.OK
 
 
 def _look(baton: Session, task_id: int) -> dict[str, Any]:

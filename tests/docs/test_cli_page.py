@@ -19,7 +19,7 @@ EXAMPLES = [line[2:] for line in TEXT.splitlines() if line.startswith("$ baton")
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """What the examples speak of: tasks 1 to 4, a flow, a schedule, two workers."""
+    """What the examples speak of: tasks 1 to 4, two flows, a schedule, two workers."""
     with scene(tmp_path_factory.mktemp("cli")) as made:
         made.exchange("worker-1")
         made.exchange("worker-9", state="stopped")
@@ -32,6 +32,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         assert made.failed("report", tags=["old"]) == 3
         assert made.submit("letter") == 4
         made.client.submit_flow({"name": "report", "tasks": [{"key": "a", "type": "letter"}]})
+        made.client.submit_flow({"name": "sums", "tasks": [{"key": "a", "type": "sum"}]})
+        made.complete(made.claim("sum"))
         made.client.add_schedule({"name": "nightly", "cron": "0 2 * * *", "task": {"type": "letter"}})
         yield made
         pidfile.stop(pidfile.records(made.baton.folder / "data", "worker"), 30)
@@ -74,7 +76,7 @@ def test_every_verb_has_its_heading_and_an_example() -> None:
 def test_the_verbs_are_those_that_were_agreed() -> None:
     agreed = {
         "tasks": "list show wait cancel revive logs output export explain",
-        "flows": "submit list show cancel revive",
+        "flows": "submit list show wait cancel revive",
         "schedules": "add change list show pause resume run remove",
         "workers": "list pause resume drain remove start check stop",
         "queues": "list pause resume",

@@ -95,6 +95,27 @@ def test_a_watched_flow_tells_its_progress_until_it_ends(stage: Scene) -> None:
     assert rest[-1].endswith("completed  100%")
 
 
+def test_a_flow_is_waited_for_and_the_code_tells_how_it_ended(stage: Scene) -> None:
+    for name in ("good", "bad"):
+        stage.client.submit_flow({"name": name, "tasks": [{"key": "a", "type": f"f5-{name}"}]})
+    late = stage.run("flows", "wait", "good", "--timeout", "0.1s")
+    with stage.start("flows", "wait", "good") as process:
+        stage.complete(stage.claim("f5-good"))
+        good, _ = process.communicate()
+    stage.fail(stage.claim("f5-bad"))
+
+    bad = stage.run("flows", "wait", "bad")
+    watched = stage.run("flows", "show", "bad", "--watch")
+
+    assert (late.code, late.err.count("\n")) == (exits.TIMED_OUT, 1)
+    assert "a    pending" in late.out
+    assert (process.returncode, "100%, 1 of 1 task(s) ended" in good) == (exits.OK, True)
+    assert (bad.code, watched.code) == (exits.FAILED, exits.FAILED)
+    assert "ValueError: row 17 is empty" in bad.out
+    assert stage.run("flows", "wait", "bad", "--json").json["tasks"][0]["status"] == "failed"
+    assert stage.run("flows", "wait", "nobody").code == exits.NOT_FOUND
+
+
 # --- schedules
 
 

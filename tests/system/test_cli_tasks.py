@@ -94,6 +94,17 @@ def test_a_watched_task_tells_each_change_until_it_ends(stage: Scene) -> None:
     assert process.returncode == exits.OK
 
 
+def test_the_exit_code_tells_how_a_watched_task_ended(stage: Scene) -> None:
+    bad = stage.failed("watched-bad")
+    stage.submit("watched-good")
+    good = stage.complete(stage.claim("watched-good"))
+
+    codes = [stage.run("tasks", "show", str(task_id), "--watch").code for task_id in (bad, good)]
+
+    assert codes == [exits.FAILED, exits.OK]
+    assert stage.run("tasks", "show", str(bad)).code == exits.OK
+
+
 def test_a_watched_task_is_redrawn_on_a_terminal(stage: Scene) -> None:
     stage.submit("drawn")
     grant = stage.claim("drawn")
