@@ -145,7 +145,10 @@ def cancel_flow(baton: Session, flow: str) -> None:
         live = sum(task["status"] not in ENDED for task in found["tasks"])
         name = f" ({found['name']})" if found["name"] else ""
         baton.confirm(f"cancel flow {flow_id}{name}, {live} task(s) of it not ended")
-    baton.answer(baton.client.cancel_flow(flow_id), f"flow {flow_id} is cancelled")
+    found = baton.client.cancel_flow(flow_id)
+    became = "" if found["status"] == "cancelled" else f"; the flow is {found['status']}"
+    what = f"what had not ended of flow {flow_id}" if became else f"flow {flow_id}"
+    baton.answer(found, f"{what} is cancelled{became}")
 
 
 @verb(flows, "revive", "baton flows revive report")

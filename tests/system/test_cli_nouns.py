@@ -116,6 +116,18 @@ def test_a_flow_is_waited_for_and_the_code_tells_how_it_ended(stage: Scene) -> N
     assert stage.run("flows", "wait", "nobody").code == exits.NOT_FOUND
 
 
+def test_cancelling_says_what_the_flow_has_become(stage: Scene) -> None:
+    tasks = [{"key": "a", "type": "f6"}, {"key": "b", "type": "f6-later"}]
+    flow_id = stage.client.submit_flow({"name": "half", "tasks": tasks})["flow_id"]
+    stage.fail(stage.claim("f6"))
+
+    cancelled = said(stage.run("flows", "cancel", "half", "--yes"))
+    drawn = said(stage.run("flows", "show", "half"))
+
+    assert cancelled == f"what had not ended of flow {flow_id} is cancelled; the flow is failed\n"
+    assert "ValueError: row 17 is empty" in drawn and "cancelled on request" in drawn
+
+
 # --- schedules
 
 
