@@ -148,9 +148,11 @@ class Records:
             completed = tx.completed_since(since=int(tx.now) - 60)
             health = _health(tx)
             work = dict.fromkeys(("useful", "saved", "lost"), 0.0) | dict(tx.work_views().fetchall())
+            paused = tx.pauses().fetchall()
         return {
             "tasks": {**tasks, "total": sum(tasks.values())},
             "workers": workers,
+            "paused": {f"{kind}s": [name for of, name in paused if of == kind] for kind in ("queue", "type")},
             "completed_last_minute": completed,
             "work": {f"{kind}_seconds": round(max(0.0, seconds), 3) for kind, seconds in work.items()},
             "uptime_seconds": round(time.monotonic() - self._started, 3),

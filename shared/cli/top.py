@@ -27,7 +27,7 @@ LOOK_SECONDS: Final = 1.0  # as often as workers report
 RATES_KEPT: Final = 30  # looks that the throughput's curve shows
 RUNNING_ASKED: Final = 100  # more rows no terminal shows
 PIPED_ROWS: Final = 20
-FRAME_LINES: Final = 11  # of a frame, apart from the rows of its two tables
+FRAME_LINES: Final = 12  # of a frame, apart from the rows of its two tables
 BAR_CHARS: Final = 20
 _CURVE: Final = "▁▂▃▄▅▆▇█"
 _GONE: Final = (WorkerState.STOPPED,)
@@ -41,6 +41,7 @@ def stats(baton: Session) -> None:
     facts = [
         ("tasks", _counts(found["tasks"])),
         ("workers", _counts(found["workers"])),
+        ("paused", paused(found)),
         ("completed", f"{found['completed_last_minute']} in the last minute"),
         ("work", f"{screen.span(work['useful_seconds'])} useful"),
         ("saved", f"{screen.span(work['saved_seconds'])} by checkpoints, out of lost attempts"),
@@ -53,6 +54,12 @@ def stats(baton: Session) -> None:
 def _counts(counts: dict[str, int]) -> str:
     told = [f"{n} {name}" for name, n in counts.items() if n and name != "total"]
     return ", ".join(told) or "none"
+
+
+def paused(found: dict[str, Any]) -> str:
+    """Of which queues and types nothing starts: `queue default, type fit`. Empty if there are none."""
+    pauses = found["paused"]
+    return ", ".join([*(f"queue {one}" for one in pauses["queues"]), *(f"type {one}" for one in pauses["types"])])
 
 
 def _share(work: dict[str, float]) -> str:
@@ -117,6 +124,8 @@ class Watcher:
             Text(f"done     {counts['completed_last_minute']} in the last minute, {rate}  {self._curve()}"),
             Text(f"work     {screen.span(work['useful_seconds'])} useful, {lost}"),
         ]
+        if told := paused(counts):
+            lines.append(Text(screen.clean(f"paused   {told}"), style="yellow"))
         if self.trouble:
             lines.append(Text(screen.clean(self.trouble), style="red"))
         for line in lines:  # one line each, or the frame would not fit its terminal

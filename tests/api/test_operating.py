@@ -193,6 +193,14 @@ def test_an_unknown_worker_is_not_found(api: Api, worker: str) -> None:
     error(api.get(f"/workers/{worker}"), 404, "not_found")
 
 
+def test_stats_name_what_is_paused(api: Api) -> None:
+    for what in ("/queues/night", "/types/fit", "/types/draw"):
+        api.json("POST", f"{what}/pause")
+    api.json("POST", "/types/fit/resume")
+
+    assert api.json("GET", "/stats")["paused"] == {"queues": ["night"], "types": ["draw"]}
+
+
 def test_stats_count_tasks_workers_and_work(api: Api) -> None:
     fence = api.start("w1")
     api.exchange("w1", results=[{**fence, "outcome": "completed", "elapsed_seconds": 2.5}])
@@ -207,6 +215,7 @@ def test_stats_count_tasks_workers_and_work(api: Api) -> None:
         "tasks": {"blocked": 0, "scheduled": 0, "pending": 1, "in-progress": 0, "completed": 1, "failed": 0,
                   "cancelled": 0, "total": 2},
         "workers": {"alive": 1, "paused": 0, "draining": 0, "dead": 0, "stopped": 0},
+        "paused": {"queues": [], "types": []},
         "completed_last_minute": 1,
         "work": {"useful_seconds": 2.5, "saved_seconds": 0.0, "lost_seconds": 0.0},
         "version": "0.1.0",

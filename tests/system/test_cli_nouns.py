@@ -353,6 +353,18 @@ def test_stats_and_top_show_the_whole(stage: Scene) -> None:
     assert stage.run("stats", "--json").json["tasks"]["in-progress"] >= 1
 
 
+def test_stats_and_top_name_what_is_paused(stage: Scene) -> None:
+    said(stage.run("queues", "pause", "idle"))
+    said(stage.run("types", "pause", "fit"))
+
+    shown = [said(stage.run(verb)) for verb in ("stats", "top")]
+    said(stage.run("queues", "resume", "idle"))
+    said(stage.run("types", "resume", "fit"))
+
+    assert [re.search(r"paused +.*queue idle, .*type fit", text) is not None for text in shown] == [True, True]
+    assert "queue idle" not in said(stage.run("top"))
+
+
 @pytest.mark.parametrize("ending", [lambda screen: screen.type("q"), lambda screen: screen.interrupt()])
 def test_top_lives_until_somebody_ends_it(stage: Scene, ending: Callable[[Terminal], None]) -> None:
     with stage.terminal("top") as screen:
