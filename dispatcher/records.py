@@ -22,6 +22,7 @@ from shared.settings import Settings
 
 PAGE_BYTES = 8 * 1024 * 1024  # a page of tasks with large bodies ends early
 OUTPUT_CHUNKS = 16  # read at a time: at most 16 MiB in memory
+GONE = (WorkerState.DEAD, WorkerState.STOPPED)
 SHOWN_SECONDS = 86400.0  # workers that are gone are shown for a day
 
 
@@ -107,13 +108,15 @@ class Records:
             rows = tx.worker_views(since=tx.now - SHOWN_SECONDS).fetchall()
             return [worker_view(row, tx.lease_now) for row in rows]
 
-    def worker(self, name_or_id: str) -> WorkerView:
-        """A worker by its id, or by its name if only one has it (alive ones first). NotFound, Conflict."""
+    def worker(self, name_or_id: str, gone_first: bool = False) -> WorkerView:
+        """A worker by its id, or by its name if only one has it. NotFound, Conflict.
+
+        The living come first, or (for who removes one) those that are gone.
+        """
         views = self.workers()
         found = [view for view in views if view.worker_id == name_or_id]
         found = found or [view for view in views if view.name == name_or_id]
-        living = [view for view in found if view.state not in (WorkerState.DEAD, WorkerState.STOPPED)]
-        candidates = living or found
+        candidates = [view for view in found if (view.state in GONE) == gone_first] or found
         if not candidates:
             raise errors.NotFound(f"there is no worker {name_or_id!r}")
         if len(candidates) > 1:

@@ -32,7 +32,7 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     @routes.delete("/workers/<worker>")
     def forget_worker(worker: str) -> Response:
         wire.query(Nothing)
-        view = records.worker(worker)
+        view = records.worker(worker, gone_first=True)
         ledger.forget_worker(view.worker_id)
         return wire.answer(view)
 

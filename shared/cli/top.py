@@ -30,7 +30,6 @@ PIPED_ROWS: Final = 20
 FRAME_LINES: Final = 12  # of a frame, apart from the rows of its two tables
 BAR_CHARS: Final = 20
 _CURVE: Final = "▁▂▃▄▅▆▇█"
-_GONE: Final = (WorkerState.STOPPED,)
 
 
 @verb(whole, "stats", "baton stats")
@@ -100,7 +99,7 @@ class Watcher:
     def frame(self, rows: int) -> RenderableType:
         """The picture, with at most so many rows in both tables together."""
         counts = self.seen["stats"]
-        workers = [worker for worker in self.seen["workers"] if worker["state"] not in _GONE]
+        workers = _of_interest(self.seen["workers"])
         tasks = sorted(self.seen["tasks"], key=lambda task: task["started_at"] or "")
         shown = max(3, min(len(workers), rows // 2, rows - min(len(tasks), rows // 2)))
         listed = max(3, rows - min(len(workers), shown))
@@ -135,6 +134,17 @@ class Watcher:
     def _curve(self) -> str:
         top = max(self._rates, default=0.0)
         return "".join(_CURVE[round(rate / top * 7)] for rate in self._rates) if top else ""
+
+
+def _of_interest(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The living, and the dead that nobody has replaced under the same name."""
+    gone = (WorkerState.DEAD, WorkerState.STOPPED)
+    living = {worker["name"] for worker in workers if worker["state"] not in gone}
+    return [
+        worker
+        for worker in workers
+        if worker["state"] not in gone or (worker["state"] == WorkerState.DEAD and worker["name"] not in living)
+    ]
 
 
 def _more(n: int) -> list[RenderableType]:

@@ -77,19 +77,32 @@ def _told(worker: dict[str, Any]) -> str:
     return f"worker {worker['name'] or worker['worker_id']} is {worker['state']}"
 
 
-@verb(workers, "remove", "baton workers remove worker-9 --yes", asks=True)
-@names_argument
-def remove_workers(baton: Session, names: tuple[str, ...]) -> int:
+@verb(workers, "remove", "baton workers remove worker-9 --yes", "baton workers remove --dead --yes", asks=True)
+@click.argument("names", metavar="[WORKER]...", nargs=-1)
+@click.option("--dead", "all_dead", is_flag=True, help="All that are dead.")
+def remove_workers(baton: Session, names: tuple[str, ...], all_dead: bool) -> int:
     """Forget dead or stopped workers. What one still held goes to others.
 
     Tasks no longer say that they ran there: `tasks show` has no name beside those attempts.
     """
-    baton.confirm(f"forget {', '.join(names)}, and which attempts were made there")
+    if bool(names) == all_dead:
+        raise click.UsageError("give workers, or --dead")
+    wanted = {name: name for name in names} if names else _dead(baton)
+    if not wanted:
+        baton.answer({"workers": []}, "no worker is dead")
+        return exits.OK
+    baton.confirm(f"forget {', '.join(wanted.values())}, and which attempts were made there")
     return baton.each(
-        names,
+        wanted,
         baton.client.forget_worker,
         lambda worker: f"worker {worker['name'] or worker['worker_id']} is forgotten",
     )
+
+
+def _dead(baton: Session) -> dict[str, str]:
+    """The names of those that are dead, by id."""
+    found = baton.client.workers()
+    return {one["worker_id"]: one["name"] for one in found if one["state"] == WorkerState.DEAD}
 
 
 # --- on this machine

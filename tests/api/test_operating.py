@@ -166,6 +166,14 @@ def test_of_workers_with_one_name_the_living_is_meant(api: Api) -> None:
     assert api.json("GET", "/workers/twin")["worker_id"] == "id-2"
 
 
+def test_of_workers_with_one_name_the_one_that_is_gone_is_removed(api: Api) -> None:
+    for worker_id, state in (("id-1", "stopped"), ("id-2", "running")):
+        api.json("POST", "/exchange", {"worker": {"worker_id": worker_id, "name": "twin", "state": state}})
+
+    assert api.json("DELETE", "/workers/twin")["worker_id"] == "id-1"
+    error(api.call("DELETE", "/workers/twin"), 409, "conflict")
+
+
 @pytest.mark.parametrize(
     ("said", "shown"), [("running", "alive"), ("draining", "draining"), ("stopped", "stopped")]
 )

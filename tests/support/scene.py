@@ -222,9 +222,9 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def scene(folder: Path) -> Iterator[Scene]:
-    """A Scene with its dispatcher running, where nobody is found silent."""
-    made = Cluster(folder, HEARTBEAT_TIMEOUT_SECONDS="600", LEASE_SECONDS="1000")
+def scene(folder: Path, patience: float = 600.0) -> Iterator[Scene]:
+    """A Scene with its dispatcher running, where nobody is found silent before `patience` seconds."""
+    made = Cluster(folder, HEARTBEAT_TIMEOUT_SECONDS=str(patience), LEASE_SECONDS="1000")
     try:
         made.start_dispatcher()
         stage = Scene(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from shared import exits, pidfile
 from shared.settings import ROOT
-from tests.support.scene import Ran, Scene, scene
+from tests.support.scene import Ran, Scene, said, scene
 
 STOP_SECONDS = 30.0
 
@@ -105,6 +106,36 @@ def test_stopping_asks_and_names_what_is_not_there(stage: Scene) -> None:
     assert stage.run("workers", "stop", "--all").code == exits.USAGE
     assert stage.run("workers", "stop", "lab-7", "--yes").code == exits.NOT_FOUND
     assert stage.run("workers", "check").code == exits.OK
+
+
+def test_the_dead_are_told_from_the_living_of_the_same_name(tmp_path: Path) -> None:
+    with scene(tmp_path, patience=2.0) as stage:
+        for name in ("lab-1", "lab-2"):
+            worker = stage.baton.start_worker(name)
+            worker.kill()
+            worker.wait(STOP_SECONDS)
+        stage.baton.wait(lambda: states(stage) == [("lab-1", "dead"), ("lab-2", "dead")], "both to be dead")
+        stage.baton.start_worker("lab-2")
+
+        listed = said(stage.run("workers", "list"))
+        shown = said(stage.run("top"))
+        by_name = stage.run("workers", "remove", "lab-2", "--yes")
+        left = states(stage)
+        asked = stage.run("workers", "remove", "--dead")
+        rest = stage.run("workers", "remove", "--dead", "--yes")
+        none = said(stage.run("workers", "remove", "--dead", "--yes"))
+
+        assert "dead" not in listed
+        assert (re.search(r"lab-1 +dead", shown) is None, shown.count("lab-2")) == (False, 1)
+        assert (by_name.out, left) == ("worker lab-2 is forgotten\n", [("lab-1", "dead"), ("lab-2", "alive")])
+        assert (asked.code, "forget lab-1, and" in asked.err) == (exits.USAGE, True)
+        assert (rest.out, none) == ("worker lab-1 is forgotten\n", "no worker is dead\n")
+        assert states(stage) == [("lab-2", "alive")]
+        assert stage.run("workers", "remove", "lab-2", "--dead", "--yes").code == exits.USAGE
+
+
+def states(stage: Scene) -> list[tuple[str, str]]:
+    return sorted((worker["name"], worker["state"]) for worker in stage.client.workers())
 
 
 def test_a_crew_is_stopped_through_its_parent(stage: Scene) -> None:
