@@ -28,6 +28,7 @@ from rich.console import Console
 
 from shared import errors, exits
 from shared.cli import progress, rows
+from shared.cli.called import hint
 from shared.cli.command import Ids, Seconds, Whole, flat
 from shared.cli.progress import encoded, ids_in_words
 from shared.client import DispatcherClient
@@ -85,7 +86,7 @@ def add_task(
     submissions = _several(msgspec.structs.replace(template, **_described(options)), count, source)
     client = DispatcherClient(url or load_or_exit().dispatcher_urls)
     code = exits.OK
-    with exits.exit_codes("interrupted; ./baton tasks list shows what is stored"):
+    with exits.exit_codes(f"interrupted; {hint('tasks list')} shows what is stored"):
         answer = _submitted(client, submissions)
     with exits.exit_codes("stopped waiting; the tasks go on"):
         ids: list[int] = answer.get("task_ids") or [answer["task_id"]]

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import click
 
 from shared import errors, exits
-from shared.cli import screen
+from shared.cli import called, screen
 from shared.client import DispatcherClient
 from shared.protocol import INTEGER_MAX, PAGE_MAX
 from shared.schedules import PERIOD_MAX
@@ -35,7 +35,8 @@ class Verb(click.Command):
         if self.examples:
             with formatter.section("Examples"):
                 for example in self.examples:
-                    formatter.write(f"{' ' * formatter.current_indent}{example}\n")
+                    words = example.removeprefix("baton ")
+                    formatter.write(f"{' ' * formatter.current_indent}{called.hint(words)}\n")
 
 
 class Noun(click.Group):

@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 
 from shared import errors, exits
 from shared.cli import documents, drawing, progress, screen
+from shared.cli.called import hint
 from shared.cli.command import Seconds, Session, after_option, group, limit_option, verb
 from shared.cli.watching import LOOK_SECONDS, code_of, watch
 from shared.lifecycle import ENDED
@@ -172,4 +173,4 @@ def find(baton: Session, flow: str) -> int:
         after = page["next"]
         if after is None:
             break
-    raise errors.NotFound(f"there is no flow named {flow!r}; baton flows list shows them")
+    raise errors.NotFound(f"there is no flow named {flow!r}; {hint('flows list')} shows them")

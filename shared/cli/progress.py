@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from shared import errors, exits
+from shared.cli.called import hint
 from shared.cli.screen import show, table
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
@@ -45,7 +46,7 @@ def wait(follower: Follower, timeout: float | None, screen: Console, as_json: bo
         show(results(tasks))
         failed = [task["task_id"] for task in tasks if task["status"] == "failed"]
         if failed:
-            print(f"more of it: ./baton tasks show {failed[0]}", file=sys.stderr)
+            print(f"more of it: {hint(f'tasks show {failed[0]}')}", file=sys.stderr)
     if follower.open:
         print(f"timed out: {ids_in_words(sorted(follower.open))} not ended yet; they go on", file=sys.stderr)
         return exits.TIMED_OUT

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from shared import VERSION, exits
+from shared.cli import called
 from shared.cli.command import Verb, group
 from shared.cli.dead import dead
 from shared.cli.flows import flows
@@ -47,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line; ends with SystemExit."""
     try:
         with exits.exit_codes():
-            root.main(arguments, "baton", COMPLETION_VARIABLE, standalone_mode=False)
+            root.main(arguments, called.name(), COMPLETION_VARIABLE, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as help:
         print(help.ctx.get_help() if help.ctx else help, file=sys.stderr)
         sys.exit(exits.USAGE)
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "baton"
+        path = error.ctx.command_path if error.ctx else called.name()
         exits.fail(f"{error.format_message()} (see {path} --help)", exits.USAGE)
     except click.ClickException as error:
         exits.fail(error.format_message(), exits.USAGE)

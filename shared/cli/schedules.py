@@ -9,6 +9,7 @@ from rich.console import RenderableType
 
 from shared import errors
 from shared.cli import progress, recipes, screen
+from shared.cli.called import hint
 from shared.cli.command import Session, group, limit_option, verb
 
 schedules = group("schedules", "Recurring submissions of a task or a flow.")
@@ -34,7 +35,7 @@ def add_schedule(baton: Session, name: str | None, **given: Any) -> None:
     try:
         answer = baton.client.add_schedule(schedule)
     except errors.Conflict as taken:
-        way_out = f"change it with baton schedules change {schedule['name']}"
+        way_out = f"change it with {hint('schedules change')} {schedule['name']}"
         raise errors.Conflict(f"there is a schedule {schedule['name']!r} already; {way_out}") from taken
     if "warning" in answer and not baton.as_json:
         click.echo(f"warning: {answer['warning']}", err=True)

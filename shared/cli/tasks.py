@@ -15,6 +15,7 @@ from rich.text import Text
 
 from shared import errors, exits
 from shared.cli import export, progress, screen
+from shared.cli.called import hint
 from shared.cli.command import (
     Seconds,
     Session,
@@ -157,7 +158,7 @@ def _facts(task: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _output(task: dict[str, Any]) -> str | None:
     chunks = task.get("output_chunks")
-    return f"{chunks} chunk(s); baton tasks output {task['task_id']}" if chunks else None
+    return f"{chunks} chunk(s); {hint('tasks output')} {task['task_id']}" if chunks else None
 
 
 def _memory(checkpoint: dict[str, Any] | None) -> str | None:

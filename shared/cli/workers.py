@@ -9,6 +9,7 @@ import click
 
 from shared import exits, pidfile
 from shared.cli import screen
+from shared.cli.called import hint
 from shared.cli.command import Seconds, Session, Whole, group, verb
 from shared.cli.crew import Started, await_all, start
 from shared.lifecycle import WorkerState
@@ -26,8 +27,8 @@ names_argument = click.argument("names", metavar="WORKER...", nargs=-1, required
 def list_workers(baton: Session, gone: bool) -> None:
     """List workers, alive ones first."""
     found = [worker for worker in baton.client.workers() if gone or worker["state"] not in _GONE]
-    hint = "no worker is alive; start some: baton workers start 2 --prefix lab"
-    baton.answer({"workers": found}, table(found) if found else hint)
+    nobody = f"no worker is alive; start some: {hint('workers start 2 --prefix lab')}"
+    baton.answer({"workers": found}, table(found) if found else nobody)
 
 
 def table(found: list[dict[str, Any]]) -> Any:
@@ -158,7 +159,7 @@ def check_workers(baton: Session, prefix: str | None) -> int:
     view = {"workers": [{"name": record.name, "pid": record.pid, "alive": record.alive} for record in found]}
     listing = screen.table(("worker", "pid", "alive"), rows) if rows else "no worker is recorded here"
     gone = [record.name for record in found if not record.alive]
-    way_out = [f"forget who is gone: ./baton workers stop {' '.join(gone)}"] if gone else []
+    way_out = [f"forget who is gone: {hint('workers stop')} {' '.join(gone)}"] if gone else []
     baton.answer(view, listing, *way_out)
     return exits.OK if all(record.alive for record in found) else exits.FAILED
 
@@ -178,7 +179,7 @@ def stop_workers(
     living = [record for record in found if record.alive]
     absent = set(names) - {record.name for record in found}
     if absent:
-        exits.fail(f"no worker {sorted(absent)[0]!r} is recorded here; baton workers check", exits.NOT_FOUND)
+        exits.fail(f"no worker {sorted(absent)[0]!r} is recorded here; {hint('workers check')}", exits.NOT_FOUND)
     if living:
         baton.confirm(f"stop {', '.join(f'{record.name} ({record.pid})' for record in living)}")
     stubborn = pidfile.stop(found, baton.settings.drain_seconds + 10 if timeout is None else timeout)

@@ -144,7 +144,7 @@ def test_a_schedule_goes_through_its_life(stage: Scene) -> None:
     assert added.code == exits.OK and "added: schedule life, next run in " in added.out
     assert taken.code == exits.REFUSED
     assert taken.err == (
-        "refused: there is a schedule 'life' already; change it with baton schedules change life\n"
+        "refused: there is a schedule 'life' already; change it with ./baton schedules change life\n"
     )
     assert paused["paused"] and "paused" in listed and "every 1h" in listed
     assert resumed.startswith("schedule life goes on, next run in ")

@@ -168,6 +168,26 @@ def test_the_launcher_works_through_a_link_from_any_folder(stage: Scene, tmp_pat
     assert (ran.returncode, '"flow_id":1' in ran.stdout) == (exits.OK, True), ran.stderr
 
 
+def test_a_hint_can_be_pasted_where_it_is_read(
+    stage: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "baton").symlink_to(ROOT / "baton")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'links'}:{os.environ['PATH']}")
+    failing = ("1", "--type", "x", "--deadline", "2020-01-01T00:00:00Z", "--wait")
+
+    hints = [run(stage, tmp_path, name, "workers", "list").stdout for name in ("baton", "links/baton")]
+    wrong = run(stage, ROOT, "./baton", "tasks", "lits").stderr
+    helped = run(stage, ROOT, "./baton", "top", "--help").stdout
+    elsewhere = run(stage, tmp_path, sys.executable, str(ROOT / "add_task.py"), *failing).stderr
+
+    start = "workers start 2 --prefix lab\n"
+    assert [told.partition("start some: ")[2] for told in hints] == [f"baton {start}", f"links/baton {start}"]
+    assert "(see ./baton tasks --help)" in wrong
+    assert "Usage: ./baton top" in helped and "  ./baton top --once\n" in helped
+    assert f"more of it: {ROOT}/baton tasks show 1" in elsewhere
+
+
 def test_add_task_waits_and_exits_as_before(stage: Scene) -> None:
     started(stage.process("workers", "start", "1", "--json"))
     add_task = (sys.executable, str(ROOT / "add_task.py"))
