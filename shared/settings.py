@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_type_hints
+from typing import Annotated, Any, Final, Literal, NoReturn, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -37,6 +37,15 @@ NotNegative = Annotated[float, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
 Threads = Annotated[int, Meta(ge=1, le=1000)]  # each takes three file descriptors of its worker
+
+
+# What options of command lines stand for.
+OPTIONS: Final = {
+    "url": "DISPATCHER_URL",
+    "slots": "WORKER_SLOTS",
+    "threads": "WORKER_THREADS",
+    "queues": "WORKER_QUEUES",
+}
 
 
 class SettingsProblem(Exception):
@@ -166,13 +175,17 @@ def _read(file: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-def load_or_exit(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings, or print every problem and exit with 2; slips in names are told once."""
+def load_or_exit(options: Mapping[str, str | None] | None = None) -> Settings:
+    """Read the settings, or print every problem and exit with 2; slips in names are told once.
+
+    `options` of a command line (OPTIONS has their names) win over the environment, and are named if wrong.
+    """
+    given = {OPTIONS[option]: value for option, value in (options or {}).items() if value}
     try:
         file = _file_values(ENV_FILE)
-        settings = _read(file, os.environ if environment is None else environment)
+        settings = _read(file, {**os.environ, **given})
     except SettingsProblem as problem:
-        exit_with_problems(str(problem).splitlines())
+        exit_with_problems(str(problem).splitlines(), given)
     if _TOLD not in os.environ:
         os.environ[_TOLD] = "1"
         for line in slips(file):
@@ -187,10 +200,12 @@ def slips(names: Iterable[str]) -> list[str]:
     return [f"{name} is no setting of Baton; did you mean {near}?" for name, near in meant.items() if near]
 
 
-def exit_with_problems(problems: list[str]) -> NoReturn:
-    """Print each problem of a setting on a line and exit with 2."""
+def exit_with_problems(problems: list[str], given: Container[str] = ()) -> NoReturn:
+    """Print each problem of a setting, or of the option that has `given` it, on a line and exit with 2."""
+    options = {setting: f"--{option}" for option, setting in OPTIONS.items() if setting in given}
     for line in problems:
-        print(f"setting {line}", file=sys.stderr)
+        name, sign, rest = line.partition("=")
+        print(f"{options.get(name, f'setting {name}')}{sign}{rest}", file=sys.stderr)
     sys.exit(2)
 
 

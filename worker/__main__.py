@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Final
 
 import click
 
@@ -18,13 +16,6 @@ from worker.children import UnusableTasks
 from worker.crew import FORWARDED, names, run_crew
 from worker.programs import UnknownProgram, allowed
 from worker.worker import Worker
-
-_SETTINGS: Final = {  # what options stand for
-    "slots": "WORKER_SLOTS",
-    "threads": "WORKER_THREADS",
-    "url": "DISPATCHER_URL",
-    "queues": "WORKER_QUEUES",
-}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,8 +35,7 @@ def main(name: str | None, count: int, types: str | None, burst: bool, **given: 
     """
     if name is not None and (wrong := name_problem(name)) is not None:
         raise click.BadParameter(f"{name!r}: {wrong}", param_hint="NAME")
-    chosen = {_SETTINGS[option]: value for option, value in given.items() if value}
-    settings = load_or_exit({**os.environ, **chosen})
+    settings = load_or_exit(given)
     called = _names(name, count, settings.data_path)
     try:
         with recorded(settings.data_path, "worker" if count == 1 else "crew", called[0]):

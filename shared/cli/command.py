@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
@@ -70,7 +69,7 @@ class Session:
     @functools.cached_property
     def settings(self) -> Settings:
         """The settings, with --url in the place of DISPATCHER_URL."""
-        return load_or_exit({**os.environ, **({"DISPATCHER_URL": self._url} if self._url else {})})
+        return load_or_exit({"url": self._url})
 
     @property
     def client(self) -> DispatcherClient:

@@ -14,6 +14,7 @@ from shared.cli.command import Seconds, Session, Whole, group, verb
 from shared.cli.crew import Started, await_all, start
 from shared.lifecycle import WorkerState
 from shared.pidfile import Record
+from shared.settings import load_or_exit
 
 workers = group("workers", "Look at workers and steer them. Start, check and stop those on this machine.")
 
@@ -129,6 +130,7 @@ def start_workers(baton: Session, count: int, prefix: str, **options: str | None
     wrong = pidfile.name_problem(f"{prefix}-{STARTED_MAX}")
     if wrong is not None:
         raise click.BadParameter(f"{prefix!r}: {wrong}", param_hint="--prefix")
+    load_or_exit({name: options[name] for name in ("slots", "threads", "queues")})
     baton.client.stats()  # nothing is started for a dispatcher that does not answer
     data = baton.settings.data_path
     given = {**options, "url": baton.settings.dispatcher_url or None}

@@ -106,7 +106,7 @@ def test_every_verb_says_when_the_dispatcher_does_not_answer(stage: Scene, path:
         (["tasks", "wait", "1", "--tag", "x"], "give an ID, or several, or a filter such as --tag; not both"),
         (["tasks", "wait", "1", "--timeout", "soon"], "5m"),
         (["tasks", "revive", "1", "--payload", "{"], "--payload is not JSON"),
-        (["tasks", "list", "--url", "localhost:5000"], "http://host:port"),
+        (["tasks", "list", "--url", "localhost:5000"], "--url='localhost:5000': expected http://host:port"),
         (["flows", "submit", "/nonexistent"], "/nonexistent cannot be read"),
         (["schedules", "add", "--every", "1h", "--type", "x"], "NAME"),
         (["schedules", "add", "x", "--every", "1h"], "--type, or a flow with --flow"),
@@ -124,6 +124,8 @@ def test_every_verb_says_when_the_dispatcher_does_not_answer(stage: Scene, path:
         (["schedules", "change", "x", "--payload", "{}"], "--payload goes with --type"),
         (["workers", "stop", "--yes"], "--all"),
         (["workers", "start", "0"], "0"),
+        (["workers", "start", "1", "--slots", "many"], "--slots='many': expected 1 to 9999, or auto"),
+        (["workers", "start", "1", "--threads", "many"], "--threads='many'"),
         (["limits", "set", "colour", "x", "--running", "1"], "colour"),
     ],
 )

@@ -95,9 +95,9 @@ def test_a_worker_takes_only_the_types_it_was_given(odd_baton: Cluster) -> None:
     [
         (["--types", "noop,nope"], {}, "no task module declares nope; known: hash_chain"),
         ([], {"TASK_MODULES": "nowhere.py"}, "task module nowhere.py cannot be imported: FileNotFoundError"),
-        (["--slots", "many"], {}, "WORKER_SLOTS='many'"),
-        (["--threads", "0"], {}, "WORKER_THREADS='0'"),
-        (["--queues", "a,B"], {}, "WORKER_QUEUES='B'"),
+        (["--slots", "many"], {}, "--slots='many'"),
+        (["--threads", "0"], {}, "--threads='0'"),
+        (["--queues", "a,B"], {}, "--queues='B'"),
         (
             [],
             {"COMMAND_PROGRAMS": "no-such-program"},

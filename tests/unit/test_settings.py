@@ -161,3 +161,15 @@ def test_problems_end_the_program_with_two(capsys: pytest.CaptureFixture[str]) -
 
     assert end.value.code == 2
     assert capsys.readouterr().err == "setting A=1: no\nsetting B=2: no\n"
+
+
+def test_what_is_wrong_in_an_option_is_told_of_the_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORKER_THREADS", "none")
+
+    with pytest.raises(SystemExit):
+        load_or_exit({"slots": "many", "threads": None})
+
+    told = [line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert told == ["--slots='many'", "setting WORKER_THREADS='none'"]
