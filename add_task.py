@@ -29,7 +29,7 @@ from rich.console import Console
 from shared import errors, exits
 from shared.cli import progress, rows
 from shared.cli.called import hint
-from shared.cli.command import Ids, Seconds, Whole, flat
+from shared.cli.command import Ids, Moment, Seconds, Whole, flat
 from shared.cli.progress import encoded, ids_in_words
 from shared.client import DispatcherClient
 from shared.follow import Follower
@@ -55,7 +55,7 @@ _FROM: Final = (
 @click.option("--from", "source", metavar="FILE", help=_FROM)
 @click.option("--priority", type=Whole(-32768, 32767), default=0, metavar="N", help="Higher goes first.")
 @click.option("--delay", type=Seconds(least=0.0), help="Do not start within this (90, 5m, 2h).")
-@click.option("--deadline", metavar="WHEN", help="Do not start after this: ISO 8601, as 2027-01-15T08:00:00Z.")
+@click.option("--deadline", type=Moment(), help="Do not start after this: ISO 8601, as 2027-01-15T08:00:00Z.")
 @click.option("--time-limit", type=Seconds(), help="Stop an attempt that takes longer than this.")
 @click.option("--retries", type=Whole(0, 1000), metavar="N", help="Try again so often after failures.")
 @click.option("--queue", default=DEFAULT_QUEUE, metavar="Q", help="For workers that serve this queue.")

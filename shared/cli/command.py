@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, cast
 
 import click
@@ -183,6 +184,22 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
             span = f"{screen.period(self._least)} to {screen.period(self._most)}"
             self.fail(f"{value!r} is out of range: {span}", param, ctx)
         return seconds
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg]
+    """A point in time, ISO 8601 with a zone; stays the text that it was."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As the dispatcher takes it."""
+        try:
+            zone = datetime.fromisoformat(value).tzinfo
+        except ValueError:
+            zone = None
+        if zone is None:
+            self.fail(f"{value!r} is no time with a zone; write for example 2027-01-15T08:00:00Z", param, ctx)
+        return str(value)
 
 
 class Whole(click.IntRange):

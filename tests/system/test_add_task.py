@@ -125,3 +125,11 @@ def test_a_hundred_thousand_rows_are_submitted(stage: Scene, tmp_path: Path) -> 
     queues = {queue["queue"]: queue for queue in stage.client.queues()["queues"]}
     assert (ran.code, queues["large"]["pending"]) == (exits.OK, 100_000)
     assert stage.client.tasks(type="many", limit=1)["tasks"][0]["payload"] == {"row": 99_999, "name": "n99999"}
+
+
+@pytest.mark.parametrize("when", ["tomorrow", "2099-01-15T08:00:00", "2099-01-15"])
+def test_a_deadline_that_is_no_moment_is_told_of_the_option(stage: Scene, when: str) -> None:
+    ran = add_task(stage, "1", "--type", "never", "--deadline", when)
+
+    assert (ran.code, stage.client.tasks(type="never")["tasks"]) == (exits.USAGE, [])
+    assert f"'--deadline': {when!r} is no time with a zone; write for example 2027-01-15T08:00:00Z" in ran.err
