@@ -57,6 +57,19 @@ class Noun(click.Group):
         """As they were added."""
         return list(self.commands)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`--json stats` is `stats --json`."""
+        return super().parse_args(ctx, _behind(args))
+
+
+def _behind(args: list[str]) -> list[str]:
+    """What each verb has and stands in front of it, moved behind the next word."""
+    n = 0
+    while n < len(args) and (args[n] in ("--json", "--yes", "-y", "--url") or args[n].startswith("--url=")):
+        n += 2 if args[n] == "--url" else 1
+    rest = args[n:]
+    return rest if not rest or rest[0].startswith("-") else [rest[0], *args[:n], *rest[1:]]
+
 
 class Session:
     """One call of a verb: the dispatcher it talks to, and how it talks to people."""

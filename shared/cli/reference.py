@@ -21,7 +21,7 @@ link to it into a folder of your `PATH`. Tasks are submitted with `add_task.py`,
 
 - `--json` prints what the dispatcher answered, in one line (of several things, a line for each); times are ISO
   8601 there. `workers start`, `check` and `stop`, which are about this machine, and `top` have an object of their
-  own.
+  own. `--json`, `--url` and `--yes` may also stand in front: `./baton --json stats`.
 - What destroys or stops something asks first. `--yes` says yes; without a terminal and without `--yes` it does
   nothing and exits with 2.
 - `-` in the place of a file or of ids reads them from standard input. Where several things are named, one that is

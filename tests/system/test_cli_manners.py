@@ -137,6 +137,22 @@ def test_wrong_use_exits_with_2_and_says_what(stage: Scene, words: list[str], na
     assert named == "Usage" or ran.err.count("\n") == 1
 
 
+def test_what_each_verb_has_may_stand_in_front_of_it(stage: Scene) -> None:
+    task_id = str(stage.submit("fronted"))
+
+    counts = stage.run("--json", "stats").json
+    listed = stage.run("--url", stage.baton.url, "tasks", "--json", "list", "--type", "fronted").json
+    elsewhere = stage.run("--url=http://127.0.0.1:9", "--json", "tasks", "list")
+    cancelled = stage.run("-y", "tasks", "cancel", task_id)
+
+    assert counts["tasks"]["pending"] >= 1
+    assert [task["task_id"] for task in listed["tasks"]] == [int(task_id)]
+    assert elsewhere.code == exits.UNREACHABLE
+    assert cancelled.out == f"task {task_id} is cancelled\n"
+    assert stage.run("--yes", "stats").code == exits.USAGE  # it does not ask
+    assert stage.run("--json").code == exits.USAGE
+
+
 @pytest.mark.parametrize("words", [["tasks", "list", "--limit", "500"], ["tasks", "export"]])
 def test_who_reads_may_stop_reading(stage: Scene, words: list[str]) -> None:
     with stage.start(*words) as process:
