@@ -62,7 +62,7 @@ def _error(task: dict[str, Any]) -> dict[str, Any]:
 @verb(dead, "revive", "baton dead revive 3", "baton dead revive --error-type ValueError", asks=True)
 @ids_argument(required=False)
 @_filter
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", "everything", is_flag=True, help="All of them; asks.")
 @click.option("--from-scratch", is_flag=True, help="Drop their checkpoints; asks.")
 def revive_dead(
     baton: Session, ids: tuple[list[int], ...], everything: bool, from_scratch: bool, **query: Any
@@ -70,8 +70,9 @@ def revive_dead(
     """Give dead letters a second life. These ids, or all that fit the filter."""
     wanted, code = _wanted(baton, flat(ids), everything, query)
     if wanted:
-        if from_scratch:
-            baton.confirm(f"revive {_told(baton, wanted)} and drop their checkpoints")
+        if everything or from_scratch:
+            also = " and drop their checkpoints" if from_scratch else ""
+            baton.confirm(f"revive {_told(baton, wanted)}{also}")
         revived = baton.client.revive_many(**wanted, from_scratch=from_scratch)
         baton.answer({"revived": revived}, f"revived: {revived} task(s)")
     return code

@@ -330,6 +330,22 @@ def test_a_wrong_id_does_not_keep_other_dead_letters_from_being_done(stage: Scen
     assert stage.client.task(live)["status"] == "pending"
 
 
+def test_reviving_all_says_how_many_and_asks(stage: Scene) -> None:
+    task_id = stage.failed("dead-5")
+    many = len(stage.client.tasks(status="failed", limit=500)["tasks"])
+
+    refused = stage.run("dead", "revive", "--all")
+    unasked = stage.client.task(task_id)["status"]
+    revived = stage.run("dead", "revive", "--all", "--yes")
+
+    assert (refused.code, f"revive {many} failed task(s)?" in refused.err, unasked) == (
+        exits.USAGE,
+        True,
+        "failed",
+    )
+    assert (revived.code, revived.out) == (exits.OK, f"revived: {many} task(s)\n")
+
+
 @pytest.mark.parametrize("words", [["drop", "--yes"], ["revive"], ["drop", "3", "--type", "x", "--yes"]])
 def test_many_tasks_are_never_meant_by_saying_nothing(stage: Scene, words: list[str]) -> None:
     assert stage.run("dead", *words).code == exits.USAGE
