@@ -343,6 +343,6 @@ _REMEDIES: Final[tuple[tuple[type[psycopg.Error], str, str], ...]] = (
     ),
     (psycopg.Error, "password|authentication", "check the user and the password in it"),
     (psycopg.Error, 'database ".*" does not exist', "create it first: createdb NAME"),
-    (psycopg.Error, 'role ".*" does not exist', "create it first: createuser NAME"),
+    (psycopg.Error, 'role ".*" does not exist', "create it first: docs/postgresql.md, Set-up"),
     (psycopg.ProgrammingError, "", "expected postgresql://user:password@host:5432/database"),
 )

@@ -195,7 +195,9 @@ def test_a_missing_database_or_role_is_named(postgres: tuple[str, str], monkeypa
 
     assert_refused(start(f"{base}/no_such_database", monkeypatch), "no_such_database", "createdb")
     assert_refused(
-        start(re.sub(r"//[^@]*@", "//nosuchrole@", postgres[0]), monkeypatch), "nosuchrole", "createuser"
+        start(re.sub(r"//[^@]*@", "//nosuchrole@", postgres[0]), monkeypatch),
+        "nosuchrole",
+        "docs/postgresql.md, Set-up",
     )
 
 
