@@ -1,11 +1,7 @@
 #!/bin/sh
-# Stops the dispatcher and workers started from this checkout, by recorded pid. With --data it also
-# removes the data folder, after naming what goes.
+# Stops the dispatcher and workers whose records are in DATA_DIR, by pid. With --data it also removes the
+# data folder, after naming what goes; --help lists the options.
 set -eu
 cd "$(dirname "$0")"
-if [ "${1:-}" != "" ] && [ "${1:-}" != "--data" ]; then
-    echo "usage: ./cleanup.sh [--data]" >&2
-    exit 2
-fi
 deploy/venv.sh
 exec .venv/bin/python -m shared.cleanup "$@"

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
-from shared import pidfile
+import click
+
+from shared import exits, pidfile
 from shared.settings import load_or_exit
 
 POLITE_SECONDS = 30.0  # DRAIN_SECONDS and a little; after that SIGKILL
+# Workers first, so that what they hold is handed back to a living dispatcher.
+_KINDS: Final[tuple[pidfile.Kind, ...]] = ("crew", "worker", "dispatcher")
 
 
-def main(remove_data: bool) -> None:
-    """Workers first, so that what they hold is handed back to a living dispatcher."""
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data", "remove_data", is_flag=True, help="Remove the data folder too; asks on a terminal.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def main(remove_data: bool, yes: bool) -> None:
+    """Stop the dispatcher and workers whose records are in DATA_DIR."""
     data = load_or_exit().data_path
-    _stop(data, "crew")
-    _stop(data, "worker")
-    _stop(data, "dispatcher")
+    if remove_data and data.exists() and _is_ours(data) and sys.stdin.isatty() and not yes:
+        click.echo(f"{data} holds {_content(data)}")
+        if not click.confirm("Stop what runs there and remove it?"):
+            exits.fail("nothing was changed", exits.INTERRUPTED)
+    for kind in _KINDS:
+        _stop(data, kind)
     if remove_data:
         _remove(data)
 
@@ -36,7 +48,7 @@ def _stop(data: Path, kind: pidfile.Kind) -> None:
         else:
             print(f"{what} stopped")
     if not running and kind != "crew":
-        print(f"no {kind} of this checkout is running")
+        print(f"no {kind} runs with DATA_DIR={data}")
 
 
 def _remove(data: Path) -> None:
@@ -46,11 +58,18 @@ def _remove(data: Path) -> None:
     if not _is_ours(data):
         print(f"{data} does not look like Baton's data folder (no baton.db, run, outbox or logs): left alone")
         sys.exit(1)
-    files = [file for file in data.rglob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    print(f"removing {data}: {', '.join(sorted(entry.name for entry in data.iterdir())) or 'empty'}")
+    print(f"removing {data}: {_content(data)}")
     shutil.rmtree(data)
-    print(f"{len(files)} file(s), {size / 1e6:.1f} MB removed")
+
+
+def _content(data: Path) -> str:
+    """What there is in the folder, and how much of it."""
+    sizes = []
+    for file in data.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # who runs there makes and removes some
+            sizes += [file.stat().st_size] if file.is_file() else []
+    names = ", ".join(sorted(entry.name for entry in data.iterdir())) or "nothing"
+    return f"{names} ({len(sizes)} file(s), {sum(sizes) / 1e6:.1f} MB)"
 
 
 def _is_ours(data: Path) -> bool:
@@ -60,4 +79,4 @@ def _is_ours(data: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main("--data" in sys.argv[1:])
+    main(prog_name="./cleanup.sh")

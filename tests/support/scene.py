@@ -83,10 +83,12 @@ class Scene:
         return Ran(int(code or 0), out.getvalue(), err.getvalue())
 
     @contextlib.contextmanager
-    def start(self, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    def start(
+        self, *arguments: str, module: str = "shared.cli", **options: Any
+    ) -> Iterator[subprocess.Popen[str]]:
         """Run it in a process of its own, which ends with the block at the latest."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "shared.cli", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={**os.environ, **self.environment, "COLUMNS": "100", "LINES": "30"},
             text=True,
@@ -109,10 +111,10 @@ class Scene:
             return Ran(process.returncode, out, err)
 
     @contextlib.contextmanager
-    def terminal(self, *arguments: str) -> Iterator[Terminal]:
+    def terminal(self, *arguments: str, module: str = "shared.cli") -> Iterator[Terminal]:
         """Run it on a terminal."""
         ours, theirs = pty.openpty()
-        with self.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        with self.start(*arguments, module=module, stdin=theirs, stdout=theirs, stderr=theirs) as process:
             os.close(theirs)
             yield Terminal(ours, process)
         os.close(ours)
