@@ -13,12 +13,20 @@ from dispatcher.records import Records
 from shared import errors
 from shared.protocol import Nothing
 
+LOOK = ["/stats", "/tasks", "/flows", "/schedules", "/workers", "/queues"]
+DOCS = "docs/protocol.md in the checkout; ./baton --help there shows the same in a terminal"
 PROBE_SECONDS = 3.0  # a write takes milliseconds; who watches us should not wait longer for the bad news
 
 
 def blueprint(ledger: Ledger, records: Records, monitor: Monitor) -> Blueprint:
-    """The routes /stats, /health and /ready."""
+    """The routes /, /stats, /health and /ready."""
     routes = Blueprint("system", __name__)
+
+    @routes.get("/")
+    def root() -> Response:
+        """For who opens the address in a browser: what this is, and where to look."""
+        wire.query(Nothing)
+        return wire.answer({"name": "Baton", "version": records.version, "look": LOOK, "docs": DOCS})
 
     @routes.get("/stats")
     def stats() -> Response:

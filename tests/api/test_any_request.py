@@ -50,7 +50,7 @@ PATHS = [
     "/tasks/1/checkpoint", "/tasks/1/output", "/exchange", "/get-task", "/heartbeat", "/submit-result", "/workers",
     "/workers/w1", "/stats", "/health", "/flows", "/flows/1", "/flows/1/cancel", "/flows/1/revive", "/schedules",
     "/schedules/s1", "/schedules/s1/run", "/schedules/s1/pause", "/schedules/s1/resume", "/schedules/s1/history",
-    "/tasks/99999999999999999999/cancel", "/task/0",
+    "/tasks/99999999999999999999/cancel", "/task/0", "/",
 ]  # fmt: skip
 QUERIES = st.lists(
     st.tuples(

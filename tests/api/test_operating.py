@@ -12,6 +12,7 @@ from shared import errors
 from tests.support.api import Api, error
 
 ROUTES = {
+    "/": {"GET"},
     "/submit-task": {"POST"},
     "/tasks": {"GET", "POST"},
     "/task/1": {"GET", "DELETE"},
@@ -98,7 +99,7 @@ def test_another_method_is_refused_with_those_allowed(furnished: Api, path: str)
 
 @pytest.mark.parametrize("path", ROUTES)
 def test_options_tells_the_methods(furnished: Api, path: str) -> None:
-    for place in (path, path + "/"):
+    for place in (path, path.rstrip("/") + "/"):
         response = furnished.call("OPTIONS", place)
 
         assert (response.status_code, response.data) == (200, b"")
@@ -107,7 +108,7 @@ def test_options_tells_the_methods(furnished: Api, path: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path, methods in ROUTES.items() if "GET" in methods])
 def test_a_trailing_slash_and_head_answer_like_get(furnished: Api, path: str) -> None:
-    plain, slashed, head = furnished.get(path), furnished.get(path + "/"), furnished.call("HEAD", path)
+    plain, slashed, head = furnished.get(path), furnished.get(path.rstrip("/") + "/"), furnished.call("HEAD", path)
 
     assert [response.status_code for response in (plain, slashed, head)] == [200, 200, 200]
     assert plain.mimetype == slashed.mimetype == head.mimetype
@@ -116,7 +117,7 @@ def test_a_trailing_slash_and_head_answer_like_get(furnished: Api, path: str) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/task", "/task/", "/tasks//1", "/tasks/1/cancel/now", "/favicon.ico"]
+    "path", ["/nothing", "/task", "/task/", "/tasks//1", "/tasks/1/cancel/now", "/favicon.ico"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_another_page_is_not_found(api: Api, method: str, path: str) -> None:
@@ -199,6 +200,15 @@ def test_only_a_worker_that_is_gone_can_be_removed(api: Api) -> None:
 @pytest.mark.parametrize("worker", ["nobody", "%00", "%ff", "a%2fb", "x" * 3000, "ž"])
 def test_an_unknown_worker_is_not_found(api: Api, worker: str) -> None:
     error(api.get(f"/workers/{worker}"), 404, "not_found")
+
+
+def test_the_address_alone_says_what_this_is_and_where_to_look(api: Api) -> None:
+    told = api.json("GET", "/")
+
+    assert (told["name"], told["version"]) == ("Baton", "0.1.0")
+    assert {"/stats", "/tasks"} <= set(told["look"]) and "docs/protocol.md" in told["docs"]
+    assert [api.get(path).status_code for path in told["look"]] == [200] * len(told["look"])
+    error(api.get("/?verbose=1"), 422, "invalid")
 
 
 def test_stats_name_what_is_paused(api: Api) -> None:
