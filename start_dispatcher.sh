@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the dispatcher in the foreground; Ctrl-C or SIGTERM stops it cleanly. Settings: .env
+# Runs the dispatcher in the foreground; Ctrl-C or SIGTERM stops it cleanly. Settings: .env; --help lists what else it does.
 set -eu
 cd "$(dirname "$0")"
 deploy/venv.sh

@@ -104,5 +104,6 @@ def test_help_says_what_there_is(tmp_path: Path) -> None:
     code, out, _ = said(command(tmp_path, "--help"))
 
     assert code == 0
+    assert out.startswith("Usage: ./start_dispatcher.sh [OPTIONS]")
     assert "copy" in out
     assert "migrate" in out
