@@ -36,9 +36,7 @@ class _Commands(click.Group):
         return {"copy": commands.copy, "migrate": commands.migrate}.get(cmd_name)
 
 
-@click.group(
-    cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
 def main(context: click.Context) -> None:
     """Run the dispatcher until a signal, or do what COMMAND says. Settings: .env and the environment.

@@ -12,13 +12,15 @@ import msgspec
 from dispatcher.database import Database
 from dispatcher.explain import Explainer
 from dispatcher.history import History
+from dispatcher.limits import Kind
 from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import attempt_view, iso, task_view, worker_view
 from shared import errors
 from shared.lifecycle import ENDED, TaskStatus, WorkerState
-from shared.protocol import INTEGER_MAX, AttemptView, TaskFilter, TaskView, WorkerView
+from shared.protocol import DEFAULT_QUEUE, INTEGER_MAX, AttemptView, TaskFilter, TaskView, WorkerView
 from shared.settings import Settings
+from shared.wording import near_miss
 
 PAGE_BYTES = 8 * 1024 * 1024  # a page of tasks with large bodies ends early
 OUTPUT_CHUNKS = 16  # read at a time: at most 16 MiB in memory
@@ -141,6 +143,20 @@ class Records:
             for queue, count in sorted(counts.items())
         ]
         return {"queues": queues, "paused_types": [name for kind, name in paused if kind == "type"]}
+
+    def stranger_warning(self, kind: Kind, name: str) -> str | None:
+        """A sentence about a queue or type of which there is nothing: no task, no worker's word, no pause."""
+        place = int(kind == "type")
+        with self.database.read() as tx:
+            if (kind, name) in tx.pauses().fetchall():
+                return None
+            known = {lane[place] for lane in tx.known_lanes()} | ({DEFAULT_QUEUE} if kind == "queue" else set())
+        for worker in self.workers():
+            known |= set((worker.queues, worker.types)[place] or ())
+        if name in known:
+            return None
+        near = near_miss(name, frozenset(known))
+        return f"nothing is known of a {kind} {name!r} yet" + (f"; did you mean {near!r}?" if near else "")
 
     def stats(self) -> dict[str, Any]:
         """Counts by status, of workers, the last minute, and work useful, saved and lost in seconds."""

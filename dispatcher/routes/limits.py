@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 
 from dispatcher import wire
 from dispatcher.ledger import Ledger
-from dispatcher.limits import named
+from dispatcher.limits import Kind, named
 from dispatcher.records import Records
 from shared import errors
 from shared.operating import LimitName, LimitSetting
@@ -65,15 +65,17 @@ def _add_pauses(routes: Blueprint, ledger: Ledger, records: Records) -> None:
     def resume_type(name: str) -> Response:
         return _pause("type", name, False)
 
-    def _pause(kind: str, name: str, paused: bool) -> Response:
+    def _pause(kind: Kind, name: str, paused: bool) -> Response:
         wire.query(Nothing)
         wire.decode(wire.body(optional=True), _nothing)
         try:
             msgspec.convert(name, QueueName)
         except msgspec.ValidationError:
             raise errors.Invalid(f"{kind} must be 1 to 100 of a-z 0-9 _ . -, not {name!r}", field=kind) from None
-        ledger.limits.pause("queue" if kind == "queue" else "type", name, paused)
-        return wire.answer({kind: name, "paused": paused})
+        warning = records.stranger_warning(kind, name)
+        ledger.limits.pause(kind, name, paused)
+        answer = {kind: name, "paused": paused}
+        return wire.answer(answer if warning is None else {**answer, "warning": warning})
 
 
 def _complete(setting: LimitSetting) -> LimitSetting:

@@ -109,6 +109,10 @@ UPDATE tasks SET status = 'failed', finished_at = :now, run_at = NULL, alone = 0
 -- name: pauses
 SELECT kind, name FROM pauses ORDER BY kind, name;
 
+-- name: known_lanes
+-- Queues and types that have, or had, tasks.
+SELECT DISTINCT queue, type FROM task_counts;
+
 -- name: lane_limits
 -- Limits of queues and types, kept from others until this transaction ends.
 SELECT kind, name, max_running, max_starts, per_seconds FROM limits

@@ -61,14 +61,25 @@ def resume_types(baton: Session, names: tuple[str, ...]) -> int:
 
 def _pause(baton: Session, kind: Literal["queue", "type"], names: tuple[str, ...]) -> int:
     return baton.each(
-        names, lambda name: baton.client.pause(kind, name), lambda told: f"{kind} {told[kind]} is paused"
+        names,
+        lambda name: _warned(baton, baton.client.pause(kind, name)),
+        lambda told: f"{kind} {told[kind]} is paused",
     )
 
 
 def _resume(baton: Session, kind: Literal["queue", "type"], names: tuple[str, ...]) -> int:
     return baton.each(
-        names, lambda name: baton.client.resume(kind, name), lambda told: f"{kind} {told[kind]} goes on"
+        names,
+        lambda name: _warned(baton, baton.client.resume(kind, name)),
+        lambda told: f"{kind} {told[kind]} goes on",
     )
+
+
+def _warned(baton: Session, answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer, its warning told."""
+    if "warning" in answer and not baton.as_json:
+        click.echo(f"warning: {answer['warning']}", err=True)
+    return answer
 
 
 @verb(limits, "list", "baton limits list")

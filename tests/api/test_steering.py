@@ -38,6 +38,23 @@ def test_lifting_names_one_limit(api: Api, query: str) -> None:
     error(api.call("DELETE", f"/limits{query}"), 422, "invalid")
 
 
+def test_a_pause_of_what_nobody_knows_is_taken_with_a_warning(api: Api) -> None:
+    api.json("POST", "/exchange", {"worker": {"worker_id": "w1", "types": ["prime"], "queues": ["night"]}})
+    api.submit("fit")
+
+    slips = {path: api.json("POST", path) for path in ("/types/prine/pause", "/queues/nope/resume")}
+
+    assert slips["/types/prine/pause"] == {
+        "type": "prine",
+        "paused": True,
+        "warning": "nothing is known of a type 'prine' yet; did you mean 'prime'?",
+    }
+    assert slips["/queues/nope/resume"]["warning"] == "nothing is known of a queue 'nope' yet"
+    for known in ("types/prime", "types/fit", "queues/night", "queues/default"):
+        assert "warning" not in api.json("POST", f"/{known}/pause")
+    assert "warning" not in api.json("POST", "/types/prine/resume")
+
+
 @pytest.mark.parametrize("path", ["/queues/Night/pause", "/types/a%20b/resume"])
 def test_a_name_that_no_task_can_have_is_not_paused(api: Api, path: str) -> None:
     error(api.post(path), 422, "invalid")

@@ -259,12 +259,13 @@ def test_a_name_with_blanks_and_slashes_is_a_name(stage: Scene) -> None:
 @pytest.mark.parametrize("noun", ["queues", "types"])
 def test_queues_and_types_are_paused_and_resumed(stage: Scene, noun: str) -> None:
     kind = noun.removesuffix("s")
-    paused = said(stage.run(noun, "pause", f"{noun}-1", f"{noun}-2"))
+    paused = stage.run(noun, "pause", f"{noun}-1", f"{noun}-2")
     listed = said(stage.run("queues", "list"))
     resumed = stage.run(noun, "resume", f"{noun}-1", "--json").json
     wrong = stage.run(noun, "pause", "Not A Name")
 
-    assert paused == f"{kind} {noun}-1 is paused\n{kind} {noun}-2 is paused\n"
+    assert paused.out == f"{kind} {noun}-1 is paused\n{kind} {noun}-2 is paused\n"
+    assert paused.err.startswith(f"warning: nothing is known of a {kind} '{noun}-1' yet")
     assert f"{noun}-1" in listed and "paused" in listed
     assert resumed == {kind: f"{noun}-1", "paused": False}
     assert (wrong.code, wrong.err.count("\n")) == (exits.REFUSED, 1)
@@ -370,8 +371,8 @@ def test_stats_and_top_show_the_whole(stage: Scene) -> None:
 
 
 def test_stats_and_top_name_what_is_paused(stage: Scene) -> None:
-    said(stage.run("queues", "pause", "idle"))
-    said(stage.run("types", "pause", "fit"))
+    stage.run("queues", "pause", "idle")
+    stage.run("types", "pause", "fit")
 
     shown = [said(stage.run(verb)) for verb in ("stats", "top")]
     said(stage.run("queues", "resume", "idle"))
