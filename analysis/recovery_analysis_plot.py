@@ -210,7 +210,7 @@ def _each(
         middle = dead + shift * step
         steps = [((i + 0.5) / len(values) - 0.5) * width for i in range(len(values))]
         look: dict[str, Any] = {"color": color, "ms": 5, "alpha": 0.8, "mec": "none", "zorder": 4}
-        panel.plot([middle + s for s in steps], values, marker, label=label, **look)
+        panel.plot([middle + s for s in steps], values, marker, label=label, clip_on=False, **look)
         if len(values) > 1:
             ends = [middle - width * 0.6, middle + width * 0.6]
             panel.plot(ends, [median(values)] * 2, color=BLACK, lw=1.4, zorder=3, label="median")
