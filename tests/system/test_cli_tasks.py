@@ -227,7 +227,7 @@ def test_what_a_task_has_put_out_and_saved_is_shown(stage: Scene) -> None:
     nothing = stage.run("tasks", "output", silent)
 
     facts = dict(line.split(maxsplit=1) for line in shown.splitlines() if line.startswith(("output", "check")))
-    assert facts["output"] == f"3 chunk(s); baton tasks output {task_id}"
+    assert facts["output"] == f"3 chunk(s); ./baton tasks output {task_id}"
     assert re.match(r'2, saved [0-9.]+s ago: \{"row":9,"seen":"xxx.{,300}…$', facts["checkpoint"])
     assert output == (exits.OK, '[2,3]\n"\x9b1m"\n{"sum":5}\n', "")
     assert nothing == (exits.OK, "", f"task {silent} has no output\n")
