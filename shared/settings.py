@@ -262,7 +262,7 @@ def _contradictions(settings: Settings) -> list[str]:
             f"({settings.heartbeat_timeout_seconds:g}); the lease is the backstop behind it"
         )
     for url in settings.dispatcher_urls or [settings.dispatcher_url]:
-        if not _is_address(url):
+        if settings.dispatcher_url and not _is_address(url):  # else host and port are the dispatcher's: 0 is right
             problems.append(f"DISPATCHER_URL={url!r}: expected http://host:port (comma-separated if several)")
     for queue in settings.queues or ():
         if not re.fullmatch(r"[a-z0-9_.-]{1,100}", queue):

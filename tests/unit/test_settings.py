@@ -81,6 +81,10 @@ def test_settings_that_contradict_each_other_are_refused(environment: dict[str, 
         load(environment, NO_FILE)
 
 
+def test_a_dispatcher_may_take_any_free_port() -> None:
+    assert load({"DISPATCHER_PORT": "0"}, NO_FILE).dispatcher_port == 0
+
+
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_bytes(b"NAME=\xff\xfe\n")
