@@ -1,9 +1,22 @@
-"""What stands behind a dispatcher's URL: names as parts of a path, and queries."""
+"""A dispatcher's URL: who logs in, how it may be shown, and what stands behind it, names in paths and queries."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+
+def login(url: str) -> dict[str, str]:
+    """The header for a proxy that asks who comes: user and password of the URL (RFC 7617), if it has some."""
+    person, _, _ = urlsplit(url).netloc.rpartition("@")
+    return {"Authorization": f"Basic {b64encode(unquote(person).encode()).decode()}"} if person else {}
+
+
+def shown(url: str) -> str:
+    """The URL for people and logs, without a password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def part(name: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from shared import errors
-from shared.address import part, target
+from shared.address import part, shown, target
 from shared.backoff import RECONNECT
 from shared.batches import batches
 from shared.idempotency import check_key
@@ -359,7 +359,7 @@ class DispatcherClient:
             status, content = line.call(method, path, body, headers, wait_seconds + self._answer_seconds)
         except Silence as silence:
             advice = "start the dispatcher with ./start_dispatcher.sh, or check DISPATCHER_URL"
-            reason = f"{url} does not answer ({silence}); {advice}"
+            reason = f"{shown(url)} does not answer ({silence}); {advice}"
             raise errors.Unreachable(reason, sent=silence.sent) from None
         if status >= 400:
             raise errors.from_body(status, _decoded(content))
@@ -373,7 +373,7 @@ def _not_batons(url: str, status: int, content: bytes) -> errors.Unreachable:
     """Somebody else answered: a proxy with a redirect or a page of its own."""
     start = content[:_SHOWN_BYTES].decode(errors="replace")
     return errors.Unreachable(
-        f"{url} answers {status} {start!r}, which is not what a dispatcher says; "
+        f"{shown(url)} answers {status} {start!r}, which is not what a dispatcher says; "
         "check DISPATCHER_URL, and whether a proxy or a login page is in between",
         sent=status < 300,  # a redirect has stored nothing
     )

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from shared.address import login
+
 CONNECT_SECONDS: Final = 3.0
 _PIECE_BYTES: Final = 128 * 1024  # sent at a time, so that a slow line is told from a dead one
 _SLOWEST: Final = 16 * 1024  # bytes a second, of what is still under way when the last piece is sent
@@ -42,6 +44,7 @@ class Line:
         self._scheme = parts.scheme
         self._netloc = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
+        self._login = login(url)
         self._connection: _Connection | None = None
         self.is_receiving = False  # an answer has begun to come in
 
@@ -77,7 +80,7 @@ class Line:
 
     def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         head = [f"{method} {self._prefix}{path} HTTP/1.1", f"Host: {self._netloc}"]
-        head += [f"{name}: {value}" for name, value in headers.items()]
+        head += [f"{name}: {value}" for name, value in {**headers, **self._login}.items()]
         if body is not None or method != "GET":
             head.append(f"Content-Length: {len(body or b'')}")
         return "\r\n".join([*head, "\r\n"]).encode()

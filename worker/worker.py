@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from shared.address import shown
 from shared.client import DispatcherClient
 from shared.log import Log
 from shared.protocol import WorkerInfo
@@ -212,7 +213,7 @@ class Worker:
     def _log_start(self) -> None:
         worker = self._worker
         types = ", ".join(worker.types or ())
-        url = ", ".join(self._settings.dispatcher_urls)
+        url = ", ".join(map(shown, self._settings.dispatcher_urls))
         self._log("worker_started", name=worker.name, slots=worker.slots, types=types, url=url)
 
     def _log_end(self) -> None:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared import errors
+from shared.address import shown
 from shared.cli import screen
 from shared.cli.command import Session, verb
 from shared.lifecycle import TaskStatus, WorkerState
@@ -118,7 +119,7 @@ class Watcher:
         lost = f"{screen.span(work['lost_seconds'])} lost{_share(work)}"
         rate = f"{counts['completed_last_minute'] / 60:.1f}/s"
         lines = [
-            Text(f"{self._baton.client.urls[0]}, up {screen.span(counts['uptime_seconds'])}", style="bold"),
+            Text(f"{shown(self._baton.client.urls[0])}, up {screen.span(counts['uptime_seconds'])}", style="bold"),
             Text(f"tasks    {_counts(counts['tasks'])}"),
             Text(f"done     {counts['completed_last_minute']} in the last minute, {rate}  {self._curve()}"),
             Text(f"work     {screen.span(work['useful_seconds'])} useful, {lost}"),

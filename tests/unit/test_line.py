@@ -9,6 +9,9 @@ from threading import Event, Thread
 
 import pytest
 
+from shared import errors
+from shared.address import shown
+from shared.client import DispatcherClient
 from shared.line import Line, Silence
 from tests.support.waiting import wait_until
 
@@ -65,6 +68,19 @@ def test_a_request_leaves_in_one_piece() -> None:
         f"POST /baton/tasks HTTP/1.1\r\nHost: {host}\r\n"
         "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}".encode()
     ]
+
+
+def test_user_and_password_of_the_url_log_in_and_are_not_shown() -> None:
+    with Scripted([WHOLE]) as server:
+        url = server.url.replace("http://", "http://lab:s%40cret@")
+        with contextlib.closing(Line(url)) as line:
+            call(line)
+
+    assert b"\r\nAuthorization: Basic bGFiOnNAY3JldA==\r\n" in server.received[0]  # lab:s@cret
+    assert shown(url) == server.url
+    with pytest.raises(errors.Unreachable) as away:
+        DispatcherClient(url).stats()
+    assert "cret" not in str(away.value)
 
 
 @pytest.mark.parametrize(
