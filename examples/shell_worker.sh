@@ -10,15 +10,16 @@ report() { # until the dispatcher has answered: a repeat is harmless, and a lost
     grant="" work="" pulse=""
 }
 beat() { # every second while the work goes on: "I hold this"; if told that it is lost or cancelled, end it
+    trap exit TERM # once the call under way is over: none may arrive after the goodbye
     while kill -0 $$ && kill -0 "$work"; do
         case $(call heartbeat "{\"worker_id\":\"$me\",\"holding\":[{$grant,\"running\":true}]}") in
             *'"task_id":'*) kill "$work" ;;
         esac
-        sleep 1
+        sleep 1 & wait $!
     done 2> /dev/null
 }
 leave() { # hand back what is held, then say goodbye
-    [ -z "$grant" ] || { kill "$pulse" "$work"; report '"outcome":"released"'; } 2> /dev/null
+    [ -z "$grant" ] || { kill "$pulse" "$work"; wait "$pulse"; report '"outcome":"released"'; } 2> /dev/null
     call exchange "{\"worker\":{\"worker_id\":\"$me\",\"state\":\"stopped\"}}" -o /dev/null
     rm -f "$out"; exit
 }
@@ -31,7 +32,7 @@ while :; do
     path=$(printf "%s\n" "$answer" | sed -n 's/.*"payload":{"path": *"\([^"\\]*\)"}.*/\1/p')
     wc -l < "$path" > "$out" & work=$!
     beat & pulse=$!
-    wait "$work"; code=$?; kill "$pulse" 2> /dev/null
+    wait "$work"; code=$?; kill "$pulse" 2> /dev/null; wait "$pulse"
     if [ "$code" = 0 ]; then report "\"outcome\":\"completed\",\"result\":{\"lines\":$(tr -d ' \n' < "$out")}"
     else report '"outcome":"failed","retryable":false,"error":{"type":"Unreadable","message":"no file at this path"}'
     fi
