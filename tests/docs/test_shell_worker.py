@@ -93,7 +93,8 @@ def test_a_polite_stop_hands_the_task_back(
 ) -> None:
     with slow_file(tmp_path / "slow.txt"):
         task_id = submit(baton, tmp_path / "slow.txt")
-        baton.wait(lambda: _heartbeat(baton, task_id), "the task to be claimed")
+        heard = baton.wait(lambda: _heartbeat(baton, task_id), "the task to be claimed")
+        baton.wait(lambda: (_heartbeat(baton, task_id) or heard) > heard, "it to know what it holds")
         shell_worker.terminate()
         shell_worker.wait(20)
     task = baton.client.task(task_id)
