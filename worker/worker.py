@@ -6,6 +6,7 @@ Read hand.py for what they share, conversation.py and executor.py for what they 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -40,6 +41,7 @@ _DELIVERY_SECONDS: Final = 5.0  # to deliver what is left, while the dispatcher 
 _AWAY_SECONDS: Final = 1.0  # the same, while it does not: then the disk keeps it
 _HURRY_SECONDS: Final = 1.0  # the one quick delivery after a second signal
 _GOODBYE_SECONDS: Final = 2.0
+_LOOK_UP_SECONDS: Final = 0.5  # nobody notices half a second, nor two wakes in a second
 
 
 class Worker:
@@ -98,7 +100,7 @@ class Worker:
         self._thread("work", self._work.run_forever)
         self._thread("freight", self._freight.run_forever)
         self._log_start()
-        order = self._orders.get()
+        order = self._next_order()
         if order in ("exit", "broken") or not self._leave(order):
             self._hurry()
         self._say_goodbye()
@@ -143,6 +145,15 @@ class Worker:
         self.order("exit" if directive == "exit" else "drain")
 
     # --- leaving
+
+    def _next_order(self) -> Order:
+        """Wait for one, waking now and then.
+
+        Of a process that was frozen any thread may take a signal, and its handler runs when this one wakes.
+        """
+        while True:
+            with contextlib.suppress(Empty):
+                return self._orders.get(timeout=_LOOK_UP_SECONDS)
 
     def _leave(self, order: Order) -> bool:
         """Stop claiming, finish or release what is held, deliver. False if told to hurry meanwhile."""

@@ -98,6 +98,7 @@ def test_a_worker_that_takes_its_time_is_named(stage: Scene) -> None:
 
     assert ran.code == exits.TIMED_OUT
     assert f"worker-1 ({pid})" in ran.err
+    stage.baton.wait(lambda: not lives(pid), "the worker to end as it was asked to while it was frozen")
 
 
 def test_stopping_asks_and_names_what_is_not_there(stage: Scene) -> None:
