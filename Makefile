@@ -16,7 +16,7 @@ test: ## all tests
 # What needs a server, or many rounds, waits for `make test`.
 SLOW := postgresql or Machine or random_flows or rights or any_request or several_dispatchers or overtaken
 
-test-quick: ## the tests that need neither process nor server (about a minute)
+test-quick: ## the tests that need neither process nor server (half a minute)
 	@deploy/venv.sh dev
 	@$(PYTHON) -m pytest -q -n 2 -k "not ($(SLOW))" tests/unit tests/store tests/api
 
