@@ -277,13 +277,9 @@ def _is_not_blocked(row: tuple[Any, ...]) -> bool:
 def _revive(tx: Transaction, flow_id: int) -> bool:
     """False: there is nothing to revive."""
     tx.hold_flow(flow_id=flow_id)
-    lost = (TaskStatus.FAILED, TaskStatus.CANCELLED)
-    forks_and_joins = [row for row in tx.flow_forks_and_joins(flow_id=flow_id).fetchall() if row[1] in lost]
     tasks = tx.flow_tasks(flow_id=flow_id, ended=1).fetchall()
-    for _, status, counted in forks_and_joins:
-        if counted:
-            tx.in_flow(flow_id, TaskStatus(status), TaskStatus.BLOCKED)
-    if not tasks and not forks_and_joins:
+    tx.lift_deadlines(flow_id=flow_id, now=tx.now)
+    if not _reopen_nodes(tx, flow_id) and not tasks:
         return False
     ids = [row[0] for row in tasks]
     for task_id, _, status, *_, unique_key in tasks:
@@ -292,8 +288,6 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
             raise Overtaken
         tx.drop_result(task_id=task_id)
     kin.count_up(tx, ids)  # for children outside of the flow
-    tx.lift_deadlines(flow_id=flow_id, now=tx.now)
-    tx.reopen_nodes(flow_id=flow_id)
     kin.reopen_forks(tx, ids)
     tx.recount_nodes(flow_id=flow_id)
     blocked = {task_id for (task_id,) in tx.block_in_flow(flow_id=flow_id, task_ids=encoded(ids)).fetchall()}
@@ -303,6 +297,16 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
         tx.in_flow(flow_id, TaskStatus(status), target)
     kin.settle(tx, kin.open_or_end(tx, tx.ready_nodes(flow_id=flow_id).fetchall()))
     return True
+
+
+def _reopen_nodes(tx: Transaction, flow_id: int) -> int:
+    """Forks and joins that did not complete wait again; returns how many."""
+    reopened = 0
+    for status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+        counted = tx.reopen_nodes(flow_id=flow_id, status=status).fetchall()
+        tx.in_flow(flow_id, status, TaskStatus.BLOCKED, sum(n for (n,) in counted))
+        reopened += len(counted)
+    return reopened
 
 
 # ---------------------------------------------------------------- looking

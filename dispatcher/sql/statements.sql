@@ -863,9 +863,6 @@ SELECT t.task_id, t.queue || '/' || t.type, t.status, t.attempt, t.lease_id, t.l
                                  OR (:ended = 1 AND t.status IN ('failed', 'cancelled')))
  ORDER BY t.task_id;
 
--- name: flow_forks_and_joins
-SELECT node_id, status, counted FROM nodes WHERE flow_id = :flow_id AND kind <> 'task';
-
 -- name: cancel_nodes
 -- No fork and no join of the flow waits any more; whether the flow counts them.
 UPDATE nodes SET waiting = 0, status = 'cancelled' WHERE flow_id = :flow_id AND status = 'blocked' RETURNING counted;
@@ -876,9 +873,9 @@ UPDATE fan_outs SET deadline_at = NULL
  WHERE deadline_at <= :now AND fork_id IN (SELECT node_id FROM nodes WHERE flow_id = :flow_id AND kind = 'fork'
                                               AND status IN ('failed', 'cancelled'));
 
--- name: reopen_nodes!
--- Forks and joins of a flow that did not complete wait again.
-UPDATE nodes SET status = 'blocked', error = NULL WHERE flow_id = :flow_id AND status IN ('failed', 'cancelled');
+-- name: reopen_nodes
+-- Forks and joins of a flow that ended so wait again; whether the flow counts them.
+UPDATE nodes SET status = 'blocked', error = NULL WHERE flow_id = :flow_id AND status = :status RETURNING counted;
 
 -- name: hold_flow!
 -- Until this transaction ends, no task of the flow does. Where there is one writer, that is so anyway.

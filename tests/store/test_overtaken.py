@@ -105,6 +105,20 @@ def test_a_flow_cancelled_by_two_at_once_is_counted_once(pair: tuple[Builder, Bu
     assert (flow.status, flow.view.progress) == ("cancelled", 1.0)
 
 
+def test_a_flow_revived_by_two_at_once_is_counted_once(pair: tuple[Builder, Builder]) -> None:
+    """Only a fan-out is left to revive, so that no task's row keeps them apart."""
+    first, second = pair
+    flow = Flow(first, {"key": "a"}, {"key": "parts", "map": {"over": {"result_of": "a", "field": "items"}}})
+    flow.flows.cancel(flow.id)
+    first.revive(flow.ids()["a"] or 0)
+    just_before(first, "reopen_nodes", lambda: second.dispatcher.ledger.flows.revive(flow.id))
+
+    with pytest.raises(errors.Conflict):
+        flow.flows.revive(flow.id)
+
+    assert (flow.status, flow.view.progress) == ("running", 0.0)
+
+
 def test_a_child_that_comes_while_its_parent_fails_is_cancelled(pair: tuple[Builder, Builder]) -> None:
     first, second = pair
     grant = first.start("w1", max_retries=0)
