@@ -175,7 +175,7 @@ def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds
     """What the worker measured, or the time up to the last word from it and a guess at what followed."""
     if report is not None:
         return report.elapsed_seconds or 0.0
-    if not (held.running or held.alone):
+    if not _has_begun(held, report):
         return 0.0
     heard_at: float = tx.last_heard(worker_key=held.worker_key) or held.started_at
     return max(0.0, min(heard_at + unheard_seconds, tx.now) - held.started_at)

@@ -31,7 +31,7 @@ from dispatcher.schedules import Schedules
 from dispatcher.submissions import Submitted
 from dispatcher.transaction import Transaction, grouped
 from shared import errors
-from shared.lifecycle import ENDED, TaskStatus, WorkerState
+from shared.lifecycle import ENDED, GONE, TaskStatus
 from shared.payload import check_payload
 from shared.protocol import INTEGER_MAX, Exchange, ExchangeAnswer, Refusal, Revival, Submission
 from shared.settings import Settings
@@ -305,7 +305,7 @@ class Ledger:
 
         def run(tx: Transaction) -> None:
             worker_key, state, name, *_ = self.registry.known(tx, worker_id)
-            if state not in (WorkerState.DEAD, WorkerState.STOPPED):
+            if state not in GONE:
                 raise errors.Conflict(f"worker {worker_id} is {state}; stop it first", state=state)
             self.leases.reclaim_all(tx, worker_key, name, "its worker was removed", False)
             tx.forget_worker(worker_key=worker_key)

@@ -17,14 +17,13 @@ from dispatcher.submissions import HAS_PARENTS
 from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import attempt_view, iso, task_view, worker_view
 from shared import errors
-from shared.lifecycle import ENDED, TaskStatus, WorkerState
+from shared.lifecycle import ENDED, GONE, TaskStatus, WorkerState
 from shared.protocol import DEFAULT_QUEUE, INTEGER_MAX, AttemptView, TaskFilter, TaskView, WorkerView
 from shared.settings import Settings
 from shared.wording import near_miss
 
 PAGE_BYTES = 8 * 1024 * 1024  # a page of tasks with large bodies ends early
 OUTPUT_CHUNKS = 16  # read at a time: at most 16 MiB in memory
-GONE = (WorkerState.DEAD, WorkerState.STOPPED)
 SHOWN_SECONDS = 86400.0  # workers that are gone are shown for a day
 
 

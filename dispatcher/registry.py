@@ -12,7 +12,7 @@ import msgspec
 
 from dispatcher.transaction import Transaction
 from shared import errors
-from shared.lifecycle import WorkerState
+from shared.lifecycle import GONE, WorkerState
 from shared.protocol import WorkerInfo
 from shared.settings import Settings
 from shared.wording import near_miss
@@ -90,7 +90,7 @@ class Registry:
             event = None if before == state else "worker_stopped"
         elif before is None:
             event = "worker_registered"
-        elif before in (WorkerState.DEAD, WorkerState.STOPPED):
+        elif before in GONE:
             event = "worker_returned"
         if event is not None:
             tx.log(event, name=info.name or info.worker_id, worker_id=info.worker_id)

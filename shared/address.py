@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
+
+_PERSON = re.compile(r"(?<=//)[^/]*@")  # user and password; of anything, since a URL that is none is shown, too
 
 
 def login(url: str) -> dict[str, str]:
@@ -14,9 +17,8 @@ def login(url: str) -> dict[str, str]:
 
 
 def shown(url: str) -> str:
-    """The URL for people and logs, without a password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    """The URL for people and logs: without user and password."""
+    return _PERSON.sub("", url)
 
 
 def part(name: str) -> str:

@@ -48,6 +48,9 @@ class WorkerState(StrEnum):
     STOPPED = "stopped"  # said goodbye
 
 
+GONE: Final = frozenset({WorkerState.DEAD, WorkerState.STOPPED})
+
+
 class Transition(NamedTuple):
     """One arrow (or bundle of arrows) of the life cycle. Source None: the task does not exist yet."""
 

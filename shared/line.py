@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from shared.address import login
+from shared.address import login, shown
 
 CONNECT_SECONDS: Final = 3.0
 _PIECE_BYTES: Final = 128 * 1024  # sent at a time, so that a slow line is told from a dead one
@@ -40,9 +40,9 @@ class Line:
     """To the dispatcher at `url`; one call at a time."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        parts = urlsplit(shown(url))
         self._scheme = parts.scheme
-        self._netloc = parts.netloc.rpartition("@")[2]
+        self._netloc = parts.netloc
         self._prefix = parts.path.rstrip("/")
         self._login = login(url)
         self._connection: _Connection | None = None

@@ -21,6 +21,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from msgspec import Meta
 
+from shared.address import shown
 from shared.wording import in_words, near_miss, spelled
 
 ROOT = Path(__file__).resolve().parent.parent  # the checkout; relative paths start here
@@ -263,7 +264,9 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     for url in settings.dispatcher_urls or [settings.dispatcher_url]:
         if settings.dispatcher_url and not _is_address(url):  # else host and port are the dispatcher's: 0 is right
-            problems.append(f"DISPATCHER_URL={url!r}: expected http://host:port (comma-separated if several)")
+            problems.append(
+                f"DISPATCHER_URL={shown(url)!r}: expected http://host:port (comma-separated if several)"
+            )
     for queue in settings.queues or ():
         if not re.fullmatch(r"[a-z0-9_.-]{1,100}", queue):
             problems.append(

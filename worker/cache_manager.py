@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from msgspec import Raw
 
+from shared.address import shown
 from shared.log import Log
 from shared.protocol import Grant, Result
 from worker.outgoing import Key, Parcel
@@ -239,8 +240,8 @@ def _try_lock(lock: IO[bytes]) -> bool:
 
 def _address(url: str) -> str:
     """Where a dispatcher is, without a password, and the same for all names of this machine."""
-    parts = urlsplit(url)
-    place = _THIS_MACHINE.sub("localhost", parts.netloc.rpartition("@")[2].lower())
+    parts = urlsplit(shown(url))
+    place = _THIS_MACHINE.sub("localhost", parts.netloc.lower())
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 

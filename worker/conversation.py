@@ -192,7 +192,7 @@ class Work:
         self._tries = 0
         if answer.poll_after_seconds:
             self._claim_at = time.monotonic() + answer.poll_after_seconds
-        if busy and not answer.tasks:
+        if busy and want and not answer.tasks:
             self._claim_ahead_at = time.monotonic() + _UNPARKED_SECONDS
         if types is not None:
             self._claim_part_at = time.monotonic() + _pause(types, answer.tasks)

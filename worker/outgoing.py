@@ -22,7 +22,8 @@ from worker.tail import LogSlice, Said, Tail
 Key = tuple[int, int]  # (task_id, attempt)
 
 BEAT_BYTES: Final = 256 * 1024  # with a heartbeat at most, which must not be late; less on a slow line:
-_BEAT_BYTES_FIRST, _BEAT_BYTES_LEAST = 64 * 1024, 8 * 1024
+_BEAT_BYTES_FIRST: Final = 64 * 1024
+_BEAT_BYTES_LEAST: Final = 8 * 1024
 _BEAT_SECONDS: Final = 0.5  # what a heartbeat carries shall delay it by no more
 FREIGHT_BYTES: Final = 2 * 1024 * 1024  # at a time of what is too large for that
 _PARCEL_BYTES: Final = 8 * 1024 * 1024  # half of what a request may have

@@ -105,6 +105,12 @@ class Session:
         if page["next"] and not self.as_json:
             print(f"more: --after {page['next']}", file=sys.stderr)
 
+    def warned(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer, its warning told on standard error; JSON has it anyway."""
+        if "warning" in answer and not self.as_json:
+            click.echo(f"warning: {answer['warning']}", err=True)
+        return answer
+
     def confirm(self, what: str) -> None:
         """Go on only if --yes was given or somebody says so."""
         if self.yes:

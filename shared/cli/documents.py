@@ -14,12 +14,7 @@ import msgspec
 
 def read(file: str) -> dict[str, Any]:
     """The object in a file ('-': standard input). What begins with a brace is JSON, else it is TOML."""
-    where = "standard input" if file == "-" else file
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise click.UsageError(f"{where} cannot be read: {reason}") from None
+    where, text = read_text(file)
     kind = "JSON" if text.lstrip().startswith("{") else "TOML"
     try:
         return dict(msgspec.json.decode(text) if kind == "JSON" else _plain(tomllib.loads(text)))
@@ -27,6 +22,20 @@ def read(file: str) -> dict[str, Any]:
         if _is_json(text):  # a list begins as a table of TOML does
             raise click.UsageError(f"{where} is not an object; put what it says into braces: {{…}}") from None
         raise click.UsageError(f"{where} is not {kind}: {error}") from None
+
+
+def read_text(file: str) -> tuple[str, str]:
+    """What to call a file ('-': standard input), and what is in it. Usage errors."""
+    where = "standard input" if file == "-" else file
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{where} cannot be read: {error.strerror}") from None
+    try:
+        return where, content.decode().removeprefix("\N{BYTE ORDER MARK}")  # spreadsheets begin with one
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise click.UsageError(f"{where} line {line}: this is not UTF-8; save the file as that") from None
 
 
 def _is_json(text: str) -> bool:

@@ -36,8 +36,7 @@ def submit_flow(baton: Session, file: str, name: str | None) -> None:
     if name is not None:
         flow["jobName" if "jobName" in flow or "jobId" in flow else "name"] = name
     answer = baton.client.submit_flow(flow)
-    if "warning" in answer and not baton.as_json:
-        click.echo(f"warning: {answer['warning']}", err=True)
+    baton.warned(answer)
     baton.answer(answer, f"submitted: flow {answer['flow_id']} of {len(answer['task_ids'])} task(s)")
 
 

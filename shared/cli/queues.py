@@ -62,7 +62,7 @@ def resume_types(baton: Session, names: tuple[str, ...]) -> int:
 def _pause(baton: Session, kind: Literal["queue", "type"], names: tuple[str, ...]) -> int:
     return baton.each(
         names,
-        lambda name: _warned(baton, baton.client.pause(kind, name)),
+        lambda name: baton.warned(baton.client.pause(kind, name)),
         lambda told: f"{kind} {told[kind]} is paused",
     )
 
@@ -70,16 +70,9 @@ def _pause(baton: Session, kind: Literal["queue", "type"], names: tuple[str, ...
 def _resume(baton: Session, kind: Literal["queue", "type"], names: tuple[str, ...]) -> int:
     return baton.each(
         names,
-        lambda name: _warned(baton, baton.client.resume(kind, name)),
+        lambda name: baton.warned(baton.client.resume(kind, name)),
         lambda told: f"{kind} {told[kind]} goes on",
     )
-
-
-def _warned(baton: Session, answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer, its warning told."""
-    if "warning" in answer and not baton.as_json:
-        click.echo(f"warning: {answer['warning']}", err=True)
-    return answer
 
 
 @verb(limits, "list", "baton limits list")

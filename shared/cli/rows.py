@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
@@ -18,6 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from shared import errors
+from shared.cli.documents import read_text
 from shared.payload import check_payload
 from shared.protocol import BODY_BYTES_MAX
 
@@ -31,11 +31,10 @@ _object: Final = msgspec.json.Decoder(dict[str, Raw])
 
 def payloads(file: str, common: Mapping[str, Raw]) -> list[Raw]:
     """The payload of each row: its own fields over the `common` ones. Usage error for a row that cannot be one."""
-    where = "standard input" if file == "-" else file
     kind = "jsonl" if file == "-" else Path(file).suffix.lower().removeprefix(".")
     if kind not in ("csv", "jsonl", "ndjson"):
         raise click.UsageError(f"{file} must end in .csv or .jsonl; '-' is JSON lines on standard input")
-    text = _text(file, where)
+    where, text = read_text(file)
     found = []
     for line, fields in _csv_rows(text, where) if kind == "csv" else _json_rows(text, where):
         body = Raw(msgspec.json.encode({**common, **fields}))
@@ -47,17 +46,6 @@ def payloads(file: str, common: Mapping[str, Raw]) -> list[Raw]:
     if not found:
         raise click.UsageError(f"{where} has no rows: there is nothing to submit")
     return found
-
-
-def _text(file: str, where: str) -> str:
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{where} cannot be read: {error.strerror}") from None
-    try:
-        return content.decode().removeprefix("\N{BYTE ORDER MARK}")  # spreadsheets begin with one
-    except UnicodeDecodeError as error:
-        _refuse(where, content.count(b"\n", 0, error.start) + 1, "this is not UTF-8; save the file as that")
 
 
 def _refuse(where: str, line: int, problem: str) -> NoReturn:

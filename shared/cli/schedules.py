@@ -37,8 +37,7 @@ def add_schedule(baton: Session, name: str | None, **given: Any) -> None:
     except errors.Conflict as taken:
         way_out = f"change it with {hint('schedules change')} {schedule['name']}"
         raise errors.Conflict(f"there is a schedule {schedule['name']!r} already; {way_out}") from taken
-    if "warning" in answer and not baton.as_json:
-        click.echo(f"warning: {answer['warning']}", err=True)
+    baton.warned(answer)
     baton.answer(answer, f"added: schedule {answer['name']}, {_next(answer)}")
 
 

@@ -20,7 +20,7 @@ from shared import errors
 from shared.address import shown
 from shared.cli import screen
 from shared.cli.command import Session, verb
-from shared.lifecycle import TaskStatus, WorkerState
+from shared.lifecycle import GONE, TaskStatus, WorkerState
 
 whole = click.Group("whole")  # its verbs stand at the top of the tree
 
@@ -139,12 +139,11 @@ class Watcher:
 
 def _of_interest(workers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The living, and the dead that nobody has replaced under the same name."""
-    gone = (WorkerState.DEAD, WorkerState.STOPPED)
-    living = {worker["name"] for worker in workers if worker["state"] not in gone}
+    living = {worker["name"] for worker in workers if worker["state"] not in GONE}
     return [
         worker
         for worker in workers
-        if worker["state"] not in gone or (worker["state"] == WorkerState.DEAD and worker["name"] not in living)
+        if worker["state"] not in GONE or (worker["state"] == WorkerState.DEAD and worker["name"] not in living)
     ]
 
 

@@ -12,14 +12,13 @@ from shared.cli import screen
 from shared.cli.called import hint
 from shared.cli.command import Seconds, Session, Whole, group, verb
 from shared.cli.crew import Started, await_all, start
-from shared.lifecycle import WorkerState
+from shared.lifecycle import GONE, WorkerState
 from shared.pidfile import Record
 from shared.settings import load_or_exit
 
 workers = group("workers", "Look at workers and steer them. Start, check and stop those on this machine.")
 
 STARTED_MAX: Final = 1000  # at once, as ./start_worker.sh --count
-_GONE: Final = {WorkerState.DEAD, WorkerState.STOPPED}
 names_argument = click.argument("names", metavar="WORKER...", nargs=-1, required=True)
 
 
@@ -27,7 +26,7 @@ names_argument = click.argument("names", metavar="WORKER...", nargs=-1, required
 @click.option("--gone", is_flag=True, help="Also those that stopped or died within a day.")
 def list_workers(baton: Session, gone: bool) -> None:
     """List workers, alive ones first."""
-    found = [worker for worker in baton.client.workers() if gone or worker["state"] not in _GONE]
+    found = [worker for worker in baton.client.workers() if gone or worker["state"] not in GONE]
     nobody = f"no worker is alive; start some: {hint('workers start 2 --prefix lab')}"
     baton.answer({"workers": found}, table(found) if found else nobody)
 

@@ -95,6 +95,19 @@ def test_a_busy_worker_claims_ahead_but_does_not_wait_for_what_an_idle_one_could
     assert idle.wait_seconds > 0
 
 
+def test_results_that_went_without_a_claim_hold_no_claim_up(talk: Talk) -> None:
+    talk.pace.observe("noop", 1000, 0.1)
+    talk.hand.add([grant(task_id) for task_id in range(1, 1003)])  # more than half of what it holds ahead
+    talk.hand.end([completed(grant(1))])
+    talk.work.run_once()
+
+    talk.hand.end([completed(grant(task_id)) for task_id in range(2, 1002)])  # it runs the last one
+
+    (message,) = talk.dispatcher.messages
+    assert (message.want, len(message.results)) == (0, 1)
+    assert talk.work._want()[0] > 0
+
+
 def test_a_message_with_results_does_not_wait(talk: Talk) -> None:
     talk.finish(1)
 

@@ -78,6 +78,7 @@ def test_user_and_password_of_the_url_log_in_and_are_not_shown() -> None:
 
     assert b"\r\nAuthorization: Basic bGFiOnNAY3JldA==\r\n" in server.received[0]  # lab:s@cret
     assert shown(url) == server.url
+    assert shown("http://lab:a@b@[::1") == "http://[::1"
     with pytest.raises(errors.Unreachable) as away:
         DispatcherClient(url).stats()
     assert "cret" not in str(away.value)

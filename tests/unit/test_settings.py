@@ -70,6 +70,7 @@ def test_a_duration_is_a_finite_number_above_zero(text: str) -> None:
         ({"HEARTBEAT_TIMEOUT_SECONDS": "1"}, "HEARTBEAT_TIMEOUT_SECONDS=1"),
         ({"LEASE_SECONDS": "2"}, "LEASE_SECONDS=2"),
         ({"DISPATCHER_URL": "localhost:5000"}, "DISPATCHER_URL='localhost:5000'"),
+        ({"DISPATCHER_URL": "http://lab:secret@here:99999"}, "DISPATCHER_URL='http://here:99999'"),
         ({"DISPATCHER_URL": ","}, "DISPATCHER_URL=','"),
         ({"DISPATCHER_URL": "http://here:99999"}, "DISPATCHER_URL='http://here:99999'"),
         ({"DISPATCHER_URL": "http://"}, "DISPATCHER_URL='http:'"),
