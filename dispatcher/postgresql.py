@@ -75,7 +75,6 @@ class PostgreSQL:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         own = statements.texts("postgresql.sql")
         self._server_time = _text(own["server_time"][1])
-        self._notify = _text(own["notify"][1])
         self._synchronous_commit = "on" if durability == "full" else "off"
         self._committing = False
         self._pipeline = contextlib.ExitStack()
@@ -139,7 +138,7 @@ class PostgreSQL:
     def _say(self, *words: str) -> psycopg.Cursor[Any]:
         """Statements without parameters, in one way there and back; the answer to the last of them."""
         if self._is_pipelining:
-            return [self.connection.execute(text, prepare=False) for text in words][-1]
+            return [self.connection.execute(text) for text in words][-1]
         said = self.connection.execute("; ".join(words), prepare=False)
         while said.nextset():
             pass
@@ -158,14 +157,13 @@ class PostgreSQL:
     def commit(self, lease_now: float, arrivals: Counter[str], older: Collection[str]) -> None:
         """Keep everything; one notice at most for all that arrived."""
         self._floors.forget(older)
-        words = ["COMMIT"]
         if arrivals and "notify" in self.features:
             told = dict(arrivals.most_common(TYPES_TOLD))
             before = [lane for lane in told if lane in older]
             message = msgspec.json.encode({"sender": self.name, "arrivals": told, "older": before}).decode()
-            words.insert(0, psycopg.ClientCursor(self.connection).mogrify(self._notify, {"message": message}))
+            self.statements["notify"](self.connection, message=message)
         self._committing = True
-        self._say(*words)
+        self._say("COMMIT")
         self._pipeline.close()  # waits for all answers
         self._committing = self._one_by_one = False
 
@@ -211,7 +209,7 @@ class PostgreSQL:
                 yield connection
             finally:
                 if not connection.closed:
-                    connection.execute("ROLLBACK")
+                    connection.execute("COMMIT")  # after a ROLLBACK psycopg forgets what it has prepared
 
     def listen(self, wake: Callable[[Counter[str]], None]) -> None:
         """Hear from the other dispatchers in a thread with a connection of its own."""

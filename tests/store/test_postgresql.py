@@ -159,6 +159,35 @@ def test_statements_travel_together_if_they_may(tasks: Builder, store: PostgreSQ
     assert tasks.dispatcher.database.write(travel_together) is ("pipeline" in store.features)
 
 
+def prepared(tx: Transaction) -> str:
+    """What the server has of this connection, ready to run."""
+    connection: psycopg.Connection[Any] = tx._connection
+    return "\n".join(text for (text,) in connection.execute("SELECT statement FROM pg_prepared_statements"))
+
+
+def test_what_is_said_in_each_transaction_is_prepared_if_it_may(tasks: Builder, store: PostgreSQLStore) -> None:
+    tasks.submit()
+
+    kept = tasks.dispatcher.database.write(prepared)
+
+    assert ("clock_timestamp" in kept) is ({"prepare", "pipeline"} <= store.features)
+
+
+def test_a_reader_does_not_have_its_statements_planned_again_if_it_may(
+    tasks: Builder, store: PostgreSQLStore
+) -> None:
+    again: list[str] = []
+    seen: set[object] = set()
+    while not again:  # by the fifth time one of the four readers has come again
+        with tasks.dispatcher.database.read() as tx:
+            if tx._connection in seen:
+                again.append(prepared(tx))
+            tx.pending_lanes().fetchall()
+            seen.add(tx._connection)
+
+    assert ("FROM task_counts" in again[0]) is ("prepare" in store.features)
+
+
 def test_what_the_server_refuses_is_heard_by_who_asked_for_it_and_nobody_else(tasks: Builder) -> None:
     tasks.submit()
     database = tasks.dispatcher.database
