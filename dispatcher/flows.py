@@ -349,8 +349,9 @@ def status_of(counts: Mapping[str, int]) -> FlowStatus:
 
 
 def has_ended(tx: Transaction, flow_id: int) -> bool:
-    """Has every task of the flow ended (or is the flow gone)?"""
-    return not _counted(tx, [flow_id])[flow_id].get("live")
+    """Has every task of the flow ended (or is the flow gone)? With what this transaction has changed itself."""
+    live = _counted(tx, [flow_id])[flow_id].get("live", 0)
+    return not live + tx.flow_counts[flow_id, "live"]
 
 
 def _tasks(tx: Transaction, flow_id: int) -> list[FlowTaskView]:

@@ -263,6 +263,19 @@ def test_a_flow_that_has_not_ended_holds_back_the_next(tasks: Builder) -> None:
     assert clockwork.outcomes() == ["fired", "skipped", "fired"]
 
 
+@pytest.mark.parametrize(
+    "what", [{"task": {"type": "tick"}}, {"flow": {"tasks": [{"key": "a", "type": "tick"}]}}], ids=["task", "flow"]
+)
+def test_of_missed_slots_that_are_made_up_at_once_the_first_holds_back_the_others(
+    tasks: Builder, what: dict[str, Any]
+) -> None:
+    clockwork = Clockwork(tasks, overlap="skip", missed="all", **what)
+
+    clockwork.sleep(3 * MINUTE)
+
+    assert clockwork.outcomes() == ["fired", "skipped", "skipped"]
+
+
 # --- changes
 
 
