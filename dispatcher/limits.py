@@ -9,6 +9,7 @@ in rows, and never exceeds a limit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +26,7 @@ from shared.protocol import BATCH_MAX, WANT_MAX
 AHEAD = 100  # tasks of a key that may be claimed at once in a lane; the next are let in as these go
 BITE = 500  # rows in one transaction, as in ledger.py
 UNLIMITED = 2**31
+MOMENTS = 1000  # of a window that are told apart at most: each claim adds up what was started at each
 OPENING_SECONDS = 0.02  # a window that moves on all the time is looked at no more often than this
 Kind = Literal["queue", "type", "key"]
 _encode = msgspec.json.Encoder().encode
@@ -72,9 +74,12 @@ def matching(kind: str, name: str, running: dict[str, int]) -> int:
 
 def note_starts(tx: Transaction, limit: Limit, n: int) -> None:
     """Remember that so many were started now, if its window counts starts."""
-    if limit.per_seconds is None:
+    if limit.max_starts is None or limit.per_seconds is None:
         return
-    tx.add_starts(kind=limit.kind, name=limit.name, lease_now=tx.lease_now, n=n)
+    step = limit.per_seconds / MOMENTS
+    # Where there may be more, those of a step count as at its end: so the window never has too many.
+    at = tx.lease_now if limit.max_starts <= MOMENTS else math.ceil(tx.lease_now / step) * step
+    tx.add_starts(kind=limit.kind, name=limit.name, at=at, n=n)
     _expect_opening(tx, limit)
 
 

@@ -140,7 +140,7 @@ SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT), MIN(started_at) FROM limit_starts
  WHERE kind = :kind AND name = :name AND started_at > :since;
 
 -- name: add_starts!
-INSERT INTO limit_starts (kind, name, started_at, n) VALUES (:kind, :name, :lease_now, :n)
+INSERT INTO limit_starts (kind, name, started_at, n) VALUES (:kind, :name, :at, :n)
 ON CONFLICT (kind, name, started_at) DO UPDATE SET n = limit_starts.n + excluded.n;
 
 -- name: drop_starts!

@@ -174,6 +174,23 @@ def test_a_window_counts_starts_at_every_moment(tasks: Builder) -> None:
     assert all(later - earlier >= 10 for earlier, later in zip(starts, starts[2:], strict=False))
 
 
+def test_a_window_of_very_many_starts_is_kept_in_few_rows(tasks: Builder) -> None:
+    tasks.limit(type="noop", max_starts=2000, per_seconds=100)
+    tasks.submit_many(2001)
+
+    for _ in range(100):
+        tasks.finish(*tasks.claim(want=20))
+        tasks.advance(0.01)
+
+    ((rows,),) = tasks.dispatcher.rows("SELECT COUNT(*) FROM limit_starts")
+    assert rows <= 11
+    assert tasks.claim() == []
+    tasks.advance(98.9)
+    assert tasks.claim() == []
+    tasks.advance(0.3)
+    assert len(tasks.claim()) == 1
+
+
 @pytest.mark.parametrize(("kind", "fields"), KINDS)
 def test_a_window_that_moves_on_wakes_who_waits(tasks: Builder, kind: str, fields: dict[str, str]) -> None:
     tasks.limit(**{kind: NAMES[kind]}, max_starts=1, per_seconds=1.5)
