@@ -14,7 +14,7 @@ import msgspec
 
 from dispatcher import limits
 from dispatcher.database import Database
-from dispatcher.lanes import Served, lane
+from dispatcher.lanes import Served, lane, split
 from dispatcher.limits import Limit
 from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import iso
@@ -216,12 +216,14 @@ def _in_line(tx: Transaction, task: Standing) -> Reason:
     able = [worker for row in tx.living_workers() if task.lane in (worker := LivingWorker(*row)).served]
     able = [worker for worker in able if worker.state == "alive"]
     order = {"priority": task.priority, "task_id": task.task_id}
+    slots = sum(worker.slots for worker in able)
+    most = _most_ahead(tx, task, slots)
     ahead = 0
     for (where,) in tx.pending_lanes():
         if any(where in worker.served for worker in able):
-            queue, type = where.split("/")
-            ahead += tx.ahead_in_lane(queue=queue, type=type, **order)
-    slots = sum(worker.slots for worker in able)
+            queue, type = split(where)
+            there = tx.ahead_in_lane(queue=queue, type=type, limit_key=task.limit_key, **order)
+            ahead += min(there, most.get(("queue", queue), there), most.get(("type", type), there))
     facts: dict[str, Any] = {"ahead": ahead, "workers": len(able), "slots": slots, "alone": bool(task.alone)}
     if task.limit_key is not None and task.place:
         facts["ahead_with_its_limit_key"] = tx.ahead_for_key(limit_key=task.limit_key, **order)
@@ -232,6 +234,18 @@ def _in_line(tx: Transaction, task: Standing) -> Reason:
     if ahead == 0:
         return Reason("next", "it is the next; the next worker that asks gets it", facts, seconds)
     return Reason("in_line", f"{ahead} task(s) are ahead of it for {slots} slot(s)", facts, seconds)
+
+
+def _most_ahead(tx: Transaction, task: Standing, slots: int) -> dict[tuple[str, str], int]:
+    """Of which other queues and types only so many can come first: they are paused, or cannot take all slots."""
+    running = limits.running_in_lanes(tx)
+    most = dict.fromkeys(tx.pauses(), 0)
+    for limit in (Limit(*row) for row in tx.limit_views()):
+        kind, name, max_running, max_starts, _ = limit
+        is_own = (kind, name) in (("queue", task.queue), ("type", task.type))
+        if kind != "key" and not is_own and (max_starts is not None or (max_running or 0) < slots):
+            most.setdefault((kind, name), limits.room(tx, limit, limits.matching(kind, name, running)))
+    return most
 
 
 def _forecast(tx: Transaction, task: Standing, ahead: int, able: Sequence[LivingWorker]) -> float | None:

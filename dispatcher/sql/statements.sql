@@ -1158,9 +1158,12 @@ SELECT w.worker_id, w.name, w.state, w.types, w.queues, w.slots,
   FROM workers w WHERE w.state IN ('alive', 'paused', 'draining') ORDER BY w.worker_key;
 
 -- name: ahead_in_lane$
--- How many tasks of a lane a claim would take before this one.
-SELECT COUNT(*) FROM tasks WHERE status = 'pending' AND place <> 1 AND queue = :queue AND type = :type
-   AND (priority > :priority OR (priority = :priority AND task_id < :task_id));
+-- How many tasks of a lane a claim would take before this one; of its own limit_key also those let in before it.
+SELECT (SELECT COUNT(*) FROM tasks WHERE status = 'pending' AND place <> 1 AND queue = :queue AND type = :type
+           AND (priority > :priority OR (priority = :priority AND task_id < :task_id)))
+     + (SELECT COUNT(*) FROM tasks WHERE limit_key = :limit_key AND place = 1 AND place > 0
+           AND queue = :queue AND type = :type
+           AND (priority > :priority OR (priority = :priority AND task_id < :task_id)));
 
 -- name: ahead_for_key$
 -- How many tasks with the same limit_key a claim would take before this one.

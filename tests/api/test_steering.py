@@ -231,6 +231,32 @@ def test_a_forecast_counts_only_what_runs_on_workers_that_could_take_the_task(ap
     assert (explained["reason"], explained["estimated_start_seconds"]) == ("next", 0.0)
 
 
+def test_a_forecast_counts_nobody_ahead_who_may_not_start(api: Api) -> None:
+    api.json("POST", "/tasks", {"tasks": [{"type": "noop", "queue": "night", "priority": 1}] * 9}, 201)
+    api.json("POST", "/tasks", {"tasks": [{"type": "gpu", "priority": 1}] * 9}, 201)
+    task_id = api.submit()
+    api.call("POST", "/queues/night/pause")
+    api.call("PUT", "/limits", {"type": "gpu", "max_running": 1})
+    api.exchange("w1", want=1)
+
+    with_a_slot_for_gpus_alone = api.json("GET", f"/tasks/{task_id}/explain")
+    api.exchange("w2")
+    explained = api.json("GET", f"/tasks/{task_id}/explain")
+
+    assert with_a_slot_for_gpus_alone["details"]["ahead"] == 8
+    assert (explained["reason"], explained["details"]["ahead"]) == ("next", 0)
+
+
+def test_a_forecast_counts_all_of_its_limit_key_that_come_first(api: Api) -> None:
+    api.call("PUT", "/limits", {"key": "k", "max_running": 1000})
+    api.json("POST", "/tasks", {"tasks": [{"type": "noop", "limit_key": "k"}] * 250}, 201)
+    api.exchange("w1")
+
+    told = [api.json("GET", f"/tasks/{task_id}/explain")["details"]["ahead"] for task_id in (51, 250)]
+
+    assert told == [50, 249]
+
+
 def test_lists_are_filtered_by_queue_and_error_type(api: Api) -> None:
     fence = api.start("w1", queue="q", max_retries=0)
     failure = {"type": "KeyError", "message": "x"}
