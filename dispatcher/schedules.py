@@ -85,8 +85,8 @@ class Schedules:
         warning: str | None = self._write(run)
         return self.show(wanted.name), warning
 
-    def change(self, name: str, change: ScheduleChange) -> ScheduleView:
-        """Replace what is given; a new timetable begins now. NotFound, Invalid naming the field."""
+    def change(self, name: str, change: ScheduleChange) -> tuple[ScheduleView, str | None]:
+        """Replace what is given; a new timetable begins now. As `add`; NotFound."""
         given = {key: value for key, value in msgspec.structs.asdict(change).items() if value is not msgspec.UNSET}
         body = (
             recipes.body(given.pop("task", None), given.pop("flow", msgspec.UNSET))
@@ -100,7 +100,7 @@ class Schedules:
         elif "every_seconds" in given:
             given["cron"] = None
 
-        def run(tx: Transaction) -> None:
+        def run(tx: Transaction) -> str | None:
             row = _hold(tx, name)._replace(**given)
             if body is not None:
                 row = row._replace(kind=body[0], body=body[1])
@@ -109,9 +109,10 @@ class Schedules:
                 row = row._replace(anchor=tx.now)
                 row = row._replace(next_at=row.timetable.next(tx.now) or math.inf)
             _save(tx, row)
+            return None if body is None else self._registry.unknown_types_warning(tx, recipes.types(*body))
 
-        self._write(run)
-        return self.show(name)
+        warning: str | None = self._write(run)
+        return self.show(name), warning
 
     def pause(self, name: str, paused: bool) -> ScheduleView:
         """Stop firing, or go on with the next slot from now; a second time changes nothing. NotFound."""

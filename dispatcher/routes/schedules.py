@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from flask import Blueprint, Response
 
 from dispatcher import wire
 from dispatcher.ledger import Ledger
 from shared.protocol import Nothing
-from shared.schedules import ScheduleChange, ScheduleFilter, ScheduleSubmission, SlotFilter
+from shared.schedules import ScheduleChange, ScheduleFilter, ScheduleSubmission, ScheduleView, SlotFilter
 
 _schedule = msgspec.json.Decoder(ScheduleSubmission)
 _change = msgspec.json.Decoder(ScheduleChange)
@@ -23,9 +25,8 @@ def blueprint(ledger: Ledger) -> Blueprint:
     @routes.post("/schedules")
     def add() -> Response:
         wire.query(Nothing)
-        view, warning = ledger.schedules.add(wire.decode(ledger.profiles.fill(wire.body()), _schedule))
-        answer = msgspec.to_builtins(view, builtin_types=(msgspec.Raw,))
-        return wire.answer(answer if warning is None else {**answer, "warning": warning}, 201)
+        wanted = wire.decode(ledger.profiles.fill(wire.body()), _schedule)
+        return wire.answer(_told(*ledger.schedules.add(wanted)), 201)
 
     @routes.get("/schedules")
     def list_schedules() -> Response:
@@ -37,9 +38,10 @@ def blueprint(ledger: Ledger) -> Blueprint:
         return wire.answer(ledger.schedules.show(name))
 
     @routes.patch("/schedules/<name>")
-    def change(name: str) -> Response:
+    def change_schedule(name: str) -> Response:
         wire.query(Nothing)
-        return wire.answer(ledger.schedules.change(name, wire.decode(ledger.profiles.fill(wire.body()), _change)))
+        change = wire.decode(ledger.profiles.fill(wire.body()), _change)
+        return wire.answer(_told(*ledger.schedules.change(name, change)))
 
     @routes.delete("/schedules/<name>")
     def remove(name: str) -> Response:
@@ -51,6 +53,11 @@ def blueprint(ledger: Ledger) -> Blueprint:
         return wire.answer(ledger.schedules.history(name, wire.query(SlotFilter)))
 
     return routes
+
+
+def _told(view: ScheduleView, warning: str | None) -> dict[str, Any]:
+    answer: dict[str, Any] = msgspec.to_builtins(view, builtin_types=(msgspec.Raw,))
+    return answer if warning is None else {**answer, "warning": warning}
 
 
 def _add_steering(routes: Blueprint, ledger: Ledger) -> None:

@@ -60,6 +60,7 @@ def change_schedule(baton: Session, name: str, **given: Any) -> None:
     if "timezone" in change and "cron" not in change:
         recipes.check_zone(baton.client.schedule(name))
     changed = baton.client.change_schedule(name, **change)
+    baton.warned(changed)
     baton.answer(changed, f"changed: schedule {name}, {_next(changed)}")
 
 

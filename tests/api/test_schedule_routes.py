@@ -149,3 +149,24 @@ def test_a_cursor_that_is_no_time_is_refused(api: Api) -> None:
     api.json("POST", "/schedules", HOURLY, 201)
 
     assert error(api.get("/schedules/hourly/history?before=x"), 422, "invalid")["details"]["field"] == "before"
+
+
+def test_a_changed_schedule_is_warned_of_a_type_that_nobody_announced(api: Api) -> None:
+    api.exchange("w1", worker={"worker_id": "w1", "name": "w1", "types": ["prime"]})
+    api.json("POST", "/schedules", {"name": "s", "every_seconds": 60, "task": {"type": "prime"}}, 201)
+
+    warned = api.json("PATCH", "/schedules/s", {"task": {"type": "prmie"}})
+    later = api.json("PATCH", "/schedules/s", {"overlap": "skip"})
+
+    assert warned["warning"].startswith("no worker has announced type 'prmie' (did you mean 'prime'?)")
+    assert "warning" not in later
+
+
+@pytest.mark.parametrize("dispatcher_settings", [{"unknown_types": "refuse"}])
+def test_a_change_to_a_type_that_nobody_announced_can_be_refused(api: Api) -> None:
+    api.exchange("w1", worker={"worker_id": "w1", "name": "w1", "types": ["prime"]})
+    api.json("POST", "/schedules", {"name": "s", "every_seconds": 60, "task": {"type": "prime"}}, 201)
+
+    api.json("PATCH", "/schedules/s", {"flow": {"tasks": [{"key": "a", "type": "prmie"}]}}, 422)
+
+    assert api.json("GET", "/schedules/s")["task"] == {"type": "prime"}

@@ -53,7 +53,7 @@ def test_a_changed_timetable_begins_anew(tasks: Builder) -> None:
     clockwork = Clockwork(tasks)
     tasks.advance(30)
 
-    view = clockwork.schedules.change("s", ScheduleChange(every_seconds=600.0))
+    view, _ = clockwork.schedules.change("s", ScheduleChange(every_seconds=600.0))
     clockwork.pass_time(599)
     assert clockwork.ticks() == 0
     clockwork.pass_time(1)
@@ -68,7 +68,7 @@ def test_changing_what_it_submits_leaves_the_timetable(tasks: Builder) -> None:
         b'{"task": {"type": "tick", "priority": 9}, "missed": "all"}', type=ScheduleChange
     )
 
-    view = clockwork.schedules.change("s", change)
+    view, _ = clockwork.schedules.change("s", change)
     clockwork.pass_time(30)
 
     assert (view.missed, tasks.view(1).priority) == ("all", 9)
