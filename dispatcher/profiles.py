@@ -65,7 +65,10 @@ class Profiles:
         if "profile" in fields:
             name = msgspec.json.decode(fields["profile"])
             if isinstance(name, str):
-                fields = {**self._named(name, f"{where}profile"), **fields}
+                options = self._named(name, f"{where}profile")
+                if "run_at" in fields:  # the task itself says when
+                    options = {key: value for key, value in options.items() if key != "delay_seconds"}
+                fields = {**options, **fields}
         return _encode(fields)
 
     def _named(self, name: str, where: str) -> dict[str, Raw]:

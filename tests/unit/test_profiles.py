@@ -26,6 +26,13 @@ def test_a_profiles_options_are_defaults() -> None:
     assert filled(task) == {"type": "noop", "profile": "batch", "priority": 0, "max_retries": 9}
 
 
+def test_a_task_that_says_when_is_not_delayed_by_its_profile() -> None:
+    late = Profiles({"late": {"delay_seconds": 60, "priority": -1}})
+    task = {"type": "noop", "profile": "late", "run_at": "2027-01-31T12:00:00Z"}
+
+    assert msgspec.json.decode(late.fill(msgspec.json.encode(task))) == {**task, "priority": -1}
+
+
 @pytest.mark.parametrize(
     "around",
     [
