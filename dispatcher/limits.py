@@ -106,8 +106,8 @@ def settle(tx: Transaction) -> None:
 
 def _admit(tx: Transaction, name: str, limit: Limit | None) -> None:
     if limit is None:
-        for _, where in tx.admit_any(name=name, n=BATCH_MAX):
-            tx.arrived(where)
+        while _admit_any(tx, name, BATCH_MAX) == BATCH_MAX:  # a flow may be larger than a batch
+            pass
         return
     n = min(room(tx, limit, tx.running_of_key(name=name)), AHEAD)
     here: tuple[str, str] = ("", "")
@@ -115,6 +115,14 @@ def _admit(tx: Transaction, name: str, limit: Limit | None) -> None:
         here = queue, type = found
         admitted = tx.admit(name=name, queue=queue, type=type, n=n).fetchall()
         tx.arrived(lane(queue, type), len(admitted))
+
+
+def _admit_any(tx: Transaction, name: str, n: int) -> int:
+    """Let in as many tasks of a key, whatever its limit; returns how many there were."""
+    admitted = tx.admit_any(name=name, n=n).fetchall()
+    for _, where in admitted:
+        tx.arrived(where)
+    return len(admitted)
 
 
 def may_readopt(tx: Transaction, where: str, limit_key: str | None) -> bool:
@@ -259,10 +267,7 @@ def _bite(tx: Transaction, kind: Kind, name: str) -> bool:
     if kind != "key":
         _wake(tx, kind, name)
     elif row is None:
-        admitted = tx.admit_any(name=name, n=BITE).fetchall()
-        for _, where in admitted:
-            tx.arrived(where)
-        if len(admitted) == BITE:
+        if _admit_any(tx, name, BITE) == BITE:
             return False
     elif len(tx.hold_back_any(name=name, n=BITE).fetchall()) == BITE:
         return False

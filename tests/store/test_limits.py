@@ -7,6 +7,7 @@ import pytest
 from dispatcher import limits
 from shared import errors
 from tests.support.builder import Builder
+from tests.support.flows import Flow
 from tests.support.messages import completed, crashed, failed, holding, released
 from tests.support.waiting import LIMIT_SECONDS, Call, wait_until
 
@@ -156,6 +157,15 @@ def test_many_more_than_are_let_in_at_once_all_get_their_turn(tasks: Builder) ->
         claimed += ids(grants)
 
     assert claimed == made
+
+
+def test_a_key_without_a_limit_holds_back_nothing_of_a_large_flow(tasks: Builder) -> None:
+    part = {"limit_key": "k", "map": {"over": list(range(6000))}}
+    Flow(tasks, {"key": "a", "type": "nobody", **part}, {"key": "b", "type": "wanted", **part})
+
+    assert len(tasks.claim(types=["wanted"], want=1000)) == 1000
+    ((waiting,),) = tasks.dispatcher.rows("SELECT COUNT(*) FROM tasks WHERE place = 1")
+    assert waiting == 0
 
 
 def test_a_window_counts_starts_at_every_moment(tasks: Builder) -> None:
