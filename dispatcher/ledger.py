@@ -346,5 +346,5 @@ class Ledger:
         return self.database.clock.wall() - self.settings.retention_days * 86400
 
     def _prune_bite(self, tx: Transaction) -> tuple[int, storage.Ended]:
-        tx.prune_keys(before=tx.now - KEY_SECONDS)
+        tx.prune_keys(before=tx.now - KEY_SECONDS, n=BITE)
         return storage.prune(tx, self._old_before(), BITE, self._pruned_to)

@@ -194,7 +194,7 @@ def prune(tx: Transaction, before: float, bite: int, after: Ended) -> tuple[int,
     removed = tx.droppable(task_ids=encoded(unneeded), before=before).fetchall() if unneeded else []
     drop(tx, removed)
     tx.prune_workers(before=before)
-    tx.prune_slots(before=before)
+    tx.prune_slots(before=before, n=bite)
     tx.prune_completions(before=int(before))
     return len(removed), Ended(*old[-1][:2]) if len(old) == bite else Ended()
 

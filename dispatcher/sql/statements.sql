@@ -46,7 +46,9 @@ VALUES (:key, :body_hash, 0, :answer, :now) ON CONFLICT (key) DO NOTHING RETURNI
 UPDATE idempotency SET status = :status, answer = :answer WHERE key = :key;
 
 -- name: prune_keys!
-DELETE FROM idempotency WHERE created_at < :before;
+-- The oldest :n.
+DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE created_at < :before
+                                       ORDER BY created_at LIMIT :n);
 
 -- name: add_payload*!
 INSERT INTO task_payloads (task_id, payload) VALUES (:task_id, :payload);
@@ -1021,7 +1023,10 @@ DELETE FROM schedule_slots WHERE schedule_id = :schedule_id;
 DELETE FROM schedules WHERE schedule_id = :schedule_id;
 
 -- name: prune_slots!
-DELETE FROM schedule_slots WHERE fired_at < :before;
+-- The oldest :n.
+DELETE FROM schedule_slots WHERE (schedule_id, slot_at, by_hand) IN (
+       SELECT schedule_id, slot_at, by_hand FROM schedule_slots WHERE fired_at < :before
+        ORDER BY fired_at LIMIT :n);
 
 -- ---------------------------------------------------------------- reading
 

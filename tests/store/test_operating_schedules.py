@@ -133,3 +133,16 @@ def test_old_slots_are_forgotten_where_nothing_else_is_old(tasks: Builder) -> No
 
     assert (before, clockwork.outcomes()) == (["fired"], [])
     assert clockwork.ticks() == 1
+
+
+def test_very_many_old_slots_are_forgotten_bite_by_bite(tasks: Builder) -> None:
+    clockwork = Clockwork(tasks, missed="all", overlap="skip", every_seconds=1)
+    clockwork.sleep(600)
+    tasks.advance(40 * DAY)
+
+    left = []
+    for _ in range(3):
+        left.append(len(clockwork.outcomes()))
+        tasks.dispatcher.ledger.prune()
+
+    assert left == [600, 100, 0]

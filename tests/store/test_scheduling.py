@@ -212,6 +212,21 @@ def test_a_key_is_forgotten_after_a_day(tasks: Builder) -> None:
     assert not submit_once(tasks, "k", b"{ }").replayed
 
 
+def test_very_many_keys_are_forgotten_bite_by_bite(tasks: Builder) -> None:
+    kept = {"body_hash": "", "answer": b""}
+    tasks.dispatcher.database.write(
+        lambda tx: [tx.reserve_key(key=f"k{n}", now=tx.now, **kept) for n in range(600)]
+    )
+    tasks.advance(86401)
+
+    left = []
+    for _ in range(3):
+        left.append(tasks.dispatcher.rows("SELECT COUNT(*) FROM idempotency")[0][0])
+        tasks.dispatcher.ledger.prune()
+
+    assert left == [600, 100, 0]
+
+
 # --- many at once
 
 
