@@ -206,9 +206,11 @@ def _full(tx: Transaction, limit: Limit, running: int) -> Reason:
         return Reason("limit", message, facts)
     facts |= {"max_starts": limit.max_starts, "per_seconds": limit.per_seconds}
     since = tx.lease_now - (limit.per_seconds or 0.0)
-    started, first = tx.starts_in_window(kind=limit.kind, name=limit.name, since=since)
+    started, _ = tx.starts_in_window(kind=limit.kind, name=limit.name, since=since)
+    n = started - (limit.max_starts or 0) + 1
+    last: float | None = tx.last_in_way(kind=limit.kind, name=limit.name, since=since, n=n)
     message = f"the limit of {limit.kind} {limit.name!r} is reached: {started} started in {limit.per_seconds:g} s"
-    return Reason("limit", message, facts, None if first is None else first - since)
+    return Reason("limit", message, facts, None if last is None else last - since)
 
 
 def _in_line(tx: Transaction, task: Standing) -> Reason:

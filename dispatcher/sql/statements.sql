@@ -141,6 +141,12 @@ SELECT COUNT(*) FROM tasks WHERE limit_key = :name AND place = 3 AND place > 0;
 SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT), MIN(started_at) FROM limit_starts
  WHERE kind = :kind AND name = :name AND started_at > :since;
 
+-- name: last_in_way$
+-- When the last one was started of those :n that must leave a limit's window, the oldest first.
+SELECT started_at FROM (SELECT started_at, SUM(n) OVER (ORDER BY started_at) AS n FROM limit_starts
+                         WHERE kind = :kind AND name = :name AND started_at > :since) so_far
+ WHERE so_far.n >= :n ORDER BY started_at LIMIT 1;
+
 -- name: add_starts!
 INSERT INTO limit_starts (kind, name, started_at, n) VALUES (:kind, :name, :at, :n)
 ON CONFLICT (kind, name, started_at) DO UPDATE SET n = limit_starts.n + excluded.n;

@@ -257,6 +257,18 @@ def test_a_forecast_counts_all_of_its_limit_key_that_come_first(api: Api) -> Non
     assert told == [50, 249]
 
 
+def test_the_forecast_under_a_lowered_limit_waits_for_all_that_must_leave_its_window(api: Api) -> None:
+    api.call("PUT", "/limits", {"type": "noop", "max_starts": 3, "per_seconds": 60})
+    for _ in range(3):
+        api.start("w1")
+        api.dispatcher.clock.advance(10)
+    task_id = api.submit()
+    api.call("PUT", "/limits", {"type": "noop", "max_starts": 1, "per_seconds": 60})
+    api.exchange("w1")
+
+    assert api.json("GET", f"/tasks/{task_id}/explain")["estimated_start_seconds"] == 50.0
+
+
 def test_lists_are_filtered_by_queue_and_error_type(api: Api) -> None:
     fence = api.start("w1", queue="q", max_retries=0)
     failure = {"type": "KeyError", "message": "x"}
