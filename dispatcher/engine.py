@@ -50,7 +50,7 @@ class Engine(Protocol):
 
     @property
     def full(self) -> tuple[type[Exception], ...]:
-        """… those of a disk that is full, where smaller writes may still succeed …"""
+        """… those of a disk that is full or a server that only reads: an empty write may still succeed …"""
 
     @property
     def fatal(self) -> tuple[type[Exception], ...]:

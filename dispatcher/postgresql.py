@@ -42,7 +42,14 @@ CONNECT_SECONDS: Final = 3  # a server that does not answer for so long is away
 SHARDS: Final = 64  # two dispatchers that happen to share one only wait for each other
 TYPES_TOLD: Final = 100  # a notice has room for 8,000 bytes; whoever misses something looks every second
 # psycopg.OperationalError: the line broke, the server stops, a time-out, a full disk, a deadlock.
-_ABORTING: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.UniqueViolation, Overtaken)
+# psycopg.InternalError: the server only reads, or has ended a transaction that stood still.
+_ABORTING: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+    psycopg.errors.UniqueViolation,
+    Overtaken,
+)
 _RETRYABLE: Final = (
     Overtaken,
     psycopg.errors.UniqueViolation,  # another dispatcher was first with that key: now it can be seen
@@ -60,7 +67,7 @@ class PostgreSQL:
     shared = True
     errors = (psycopg.Error, PoolTimeout)
     fatal: tuple[type[Exception], ...] = ()  # the server looks after its files
-    full = (psycopg.errors.DiskFull,)
+    full = (psycopg.errors.DiskFull, psycopg.errors.ReadOnlySqlTransaction)
 
     def __init__(
         self, url: str, features: frozenset[str], durability: str = "full", grace_seconds: float = 5.0
@@ -177,20 +184,29 @@ class PostgreSQL:
                 self._pipeline.close()
             self.connection.execute("ROLLBACK")
         except (psycopg.Error, AssertionError):
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+            self._let_go()
 
     def refusal(self, error: Exception) -> BatonError:
-        """A line that breaks during the commit leaves open whether it happened."""
+        """A line that breaks during the commit leaves open whether it happened.
+
+        One to a server that only reads is let go: the next may lead to another, or to one that writes again.
+        """
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         unknown = self._committing and self._connection is None
         self._committing = False
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            self._let_go()
         if unknown:
             return Unconfirmed(
                 f"the line to the database broke during the commit ({reason}); look before you repeat"
             )
         return DatabaseUnavailable(f"the database cannot be written now ({reason}); nothing was stored")
+
+    def _let_go(self) -> None:
+        """Of the connection that writes; begin() makes another."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
     @property
     def is_tired(self) -> bool:
@@ -220,8 +236,7 @@ class PostgreSQL:
         """Let the connections go."""
         self._closing.set()
         self._readers.close()
-        if self._connection is not None:
-            self._connection.close()
+        self._let_go()
 
     def _listen(self, wake: Callable[[Counter[str]], None]) -> None:
         while not self._closing.is_set():

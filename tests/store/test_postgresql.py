@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
 from tests.support.messages import completed
-from tests.support.stores import PostgreSQLStore, Store
+from tests.support.stores import THROW_OUT, PostgreSQLStore, Store
 from tests.support.waiting import LIMIT_SECONDS, Call, wait_until
 from tests.support.writer_held import WriterHeld
 
@@ -289,6 +290,52 @@ def test_a_server_without_room_counts_as_full_although_small_writes_succeed(task
 
     with pytest.raises(errors.DatabaseUnavailable, match="a write failed within the last 5 s"):
         tasks.dispatcher.database.probe(3.0)
+
+
+def test_a_server_that_only_reads_is_a_503_for_all_and_written_to_again_in_a_new_session(
+    tasks: Builder, store: PostgreSQLStore
+) -> None:
+    database = tasks.dispatcher.database
+    with only_reading(store):
+        for _ in range(4):
+            with pytest.raises(errors.DatabaseUnavailable, match="nothing was stored"):
+                tasks.submit()
+        with pytest.raises(errors.DatabaseUnavailable, match="read-only transaction"):
+            database.probe(3.0)
+
+    with pytest.raises(errors.DatabaseUnavailable, match="read-only transaction"):
+        tasks.submit()  # the last session of that time
+    assert tasks.status(tasks.submit()) == "pending"
+
+
+@contextlib.contextmanager
+def only_reading(store: PostgreSQLStore) -> Iterator[None]:
+    """New sessions may not write, and there is no old one, as at a switch-over."""
+    with stranger(store) as other:
+        other.execute(f"ALTER DATABASE {store.name} SET default_transaction_read_only = on")
+        other.execute(THROW_OUT)
+        try:
+            yield
+        finally:
+            other.execute(f"ALTER DATABASE {store.name} RESET default_transaction_read_only")
+
+
+@pytest.mark.parametrize("store", [FEATURES[1], FEATURES[4]], indirect=True, ids=["alone", "none"])
+def test_who_stood_still_for_too_long_within_a_transaction_hears_a_503(tasks: Builder) -> None:
+    def stand_still(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = 1")
+        wait_until(lambda: not _backend_lives(tasks.dispatcher, connection), "the server to end it")
+
+    failing(tasks.dispatcher, "add_count", stand_still)
+
+    with pytest.raises(errors.DatabaseUnavailable, match="nothing was stored"):
+        tasks.submit()
+    assert tasks.status(tasks.submit()) == "pending"
+
+
+def _backend_lives(dispatcher: Dispatcher, connection: psycopg.Connection[Any]) -> bool:
+    lives = "SELECT 1 FROM pg_stat_activity WHERE pid = ?"
+    return bool(dispatcher.rows(lives, connection.info.backend_pid))
 
 
 BREAKS_THE_COMMIT = """
