@@ -32,6 +32,7 @@ from dispatcher import migrations, statements
 from dispatcher.clock import ServerClock
 from dispatcher.engine import CannotStart, Overtaken
 from dispatcher.floors import Floors
+from dispatcher.frozen import LOOK_SECONDS, Frozen
 from dispatcher.postgresql_schema import Schema
 from dispatcher.statements import PARAMETER, Kind, Run, columns_to_rows
 from shared.errors import BatonError, DatabaseUnavailable, Unconfirmed
@@ -228,7 +229,8 @@ class PostgreSQL:
                     connection.execute("COMMIT")  # after a ROLLBACK psycopg forgets what it has prepared
 
     def listen(self, wake: Callable[[Counter[str]], None]) -> None:
-        """Hear from the other dispatchers in a thread with a connection of its own."""
+        """Hear from the other dispatchers in a thread with a connection of its own; look after them in another."""
+        threading.Thread(target=self._end_frozen, name="frozen", daemon=True).start()
         if "notify" in self.features:
             threading.Thread(target=self._listen, args=(wake,), name="listener", daemon=True).start()
 
@@ -237,6 +239,12 @@ class PostgreSQL:
         self._closing.set()
         self._readers.close()
         self._let_go()
+
+    def _end_frozen(self) -> None:
+        frozen = Frozen(self.statements)
+        while not self._closing.wait(LOOK_SECONDS):
+            with contextlib.suppress(*self.errors), self.reading() as connection:
+                frozen.end(connection)
 
     def _listen(self, wake: Callable[[Counter[str]], None]) -> None:
         while not self._closing.is_set():

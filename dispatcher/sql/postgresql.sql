@@ -30,11 +30,23 @@ SELECT set_config('statement_timeout', '30s', false), set_config('lock_timeout',
 -- Each statement of the writer goes by an index, however small the tables looked when it was planned:
 -- a queue is often empty and soon large, and a plan made for the one walks the whole of the other. And by
 -- the index of the ids it is given: what is written now has been read before, and is in memory. A
--- dispatcher that freezes within a transaction lets go of its rows before somebody who waits is refused.
+-- dispatcher that freezes within a transaction lets go of its rows before somebody who waits is refused;
+-- if it does so while statements travel together, the others see to that (frozen.py).
 SELECT set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
        set_config('enable_mergejoin', 'off', false), set_config('random_page_cost', '0.1', false),
        set_config('plan_cache_mode', 'force_generic_plan', false),
        set_config('idle_in_transaction_session_timeout', '4s', false);
+
+-- name: standing_still
+-- Sessions of dispatchers from which the server has awaited something, or which have taken nothing from it, for
+-- three seconds in the middle of a transaction; and since when.
+SELECT pid, state_change FROM pg_stat_activity
+ WHERE datname = current_database() AND usename = session_user AND application_name = 'baton'
+   AND state = 'active' AND wait_event IN ('ClientRead', 'ClientWrite') AND pid <> pg_backend_pid()
+   AND state_change < clock_timestamp() - CAST('3 s' AS INTERVAL);
+
+-- name: end_session!
+SELECT pg_terminate_backend(CAST(:pid AS INTEGER));
 
 -- name: server_version$
 SELECT CAST(current_setting('server_version_num') AS INTEGER);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 import pytest
 
@@ -15,6 +15,7 @@ from dispatcher.transaction import Transaction
 from shared import errors
 from shared.lifecycle import ENDED
 from shared.operating import LimitSetting
+from shared.settings import FEATURES
 from tests.support.builder import Builder
 from tests.support.clockwork import MINUTE, Clockwork
 from tests.support.dispatcher import Dispatcher
@@ -28,7 +29,7 @@ WITH_NOTICES = [{"notify", "prepare"}, {"notify"}]
 WITHOUT = [{"prepare"}, set()]
 
 
-def named(features: set[str]) -> str:
+def named(features: Set[str]) -> str:
     return "+".join(sorted(features)) or "neither"
 
 
@@ -197,7 +198,7 @@ def test_whoever_waits_for_an_end_hears_of_one_that_another_stored(pair: tuple[B
     assert time.monotonic() - began < LIMIT_SECONDS / 2
 
 
-@pytest.mark.parametrize("store", WITH_NOTICES[:1], indirect=True, ids=named)
+@pytest.mark.parametrize("store", [*WITH_NOTICES[:1], FEATURES], indirect=True, ids=named)
 def test_who_freezes_within_a_write_lets_go_of_its_rows(pair: tuple[Builder, Builder]) -> None:
     first, second = pair
     grant = first.start("w1")
@@ -205,6 +206,7 @@ def test_who_freezes_within_a_write_lets_go_of_its_rows(pair: tuple[Builder, Bui
 
     def freeze(tx: Transaction) -> None:
         tx.restart(task_id=grant.task_id)
+        assert tx.task_state(task_id=grant.task_id)  # it has arrived, in a pipeline too
         frozen.set()
         awake.wait(2 * LIMIT_SECONDS)
 
