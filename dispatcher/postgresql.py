@@ -93,6 +93,7 @@ class PostgreSQL:
         self._connection: psycopg.Connection[Any] | None = self._connect(writes=True)
         try:
             _check_version(self.statements["server_version"](self._connection))
+            _check_encoding(self._connection.info.parameter_status("server_encoding"))
             migrations.apply(Schema(self._connection, self.statements))
         except BaseException:
             self._connection.close()
@@ -282,6 +283,7 @@ class PostgreSQL:
             "connect_timeout": CONNECT_SECONDS,
             "prepare_threshold": 0 if "prepare" in self.features else None,
             "application_name": "baton",
+            "client_encoding": "UTF8",  # whatever PGCLIENTENCODING says
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
@@ -342,6 +344,14 @@ def _check_version(number: int) -> None:
         )
 
 
+def _check_encoding(name: str | None) -> None:
+    if name not in ("UTF8", None):  # None: a likeness that does not say
+        raise CannotStart(
+            f"the database has the encoding {name}; Baton needs UTF8: "
+            "CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"
+        )
+
+
 def explained(problem: psycopg.Error) -> str:
     """Why the database cannot be used, and what to do about it, in a sentence."""
     reason = " ".join(str(problem).split()) or type(problem).__name__
@@ -356,6 +366,11 @@ _REMEDIES: Final[tuple[tuple[type[psycopg.Error], str, str], ...]] = (
         psycopg.errors.InsufficientPrivilege,
         "",
         "let its owner run 'python -m dispatcher migrate' once and grant the rights in docs/postgresql.md",
+    ),
+    (
+        psycopg.errors.InvalidSchemaName,
+        "",
+        "the role may use no schema of its search_path: grant it the rights in docs/postgresql.md",
     ),
     (
         psycopg.Error,

@@ -165,7 +165,43 @@ def test_a_role_without_any_rights_is_told_so(roles: SeparateRoles, monkeypatch:
     assert_refused(start(roles.runner_url, monkeypatch), "permission denied", "grant the rights")
 
 
+def test_a_role_that_may_not_enter_the_schema_is_told_so(
+    roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(roles.url) as connection:
+        connection.execute(f"REVOKE USAGE ON SCHEMA public FROM {roles.name}")
+
+    assert_refused(start(roles.runner_url, monkeypatch), "no schema", "grant it the rights")
+
+
 # --- bad days at the start
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused(
+    postgres: tuple[str, str], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    store = PostgreSQLStore(postgres[0], None)
+    store._administer(f"DROP DATABASE {store.name}")
+    store._administer(f"CREATE DATABASE {store.name} TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'")
+    try:
+        assert_refused(start(store.url, monkeypatch), encoding, "ENCODING 'UTF8' LOCALE 'C'")
+    finally:
+        store.drop()
+
+
+def test_texts_are_sent_as_utf_8_whatever_the_environment_says(
+    postgres: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    store = PostgreSQLStore(postgres[0], None)
+    try:
+        tasks = Builder(Dispatcher(store, FakeClock()))
+        task_id = tasks.submit(tags=["√2 ist 1,41…"])
+        assert tasks.view(task_id).tags == ["√2 ist 1,41…"]
+        tasks.dispatcher.close()
+    finally:
+        store.drop()
 
 
 SECRET = "hunter2"
