@@ -13,6 +13,7 @@ by itself.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -90,6 +91,7 @@ class PostgreSQL:
         self._one_by_one = False  # … or must they not, the next time?
         self._asked: psycopg.Cursor[Any] | None = None  # what time it is
         self._closing = threading.Event()
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings would only repeat what callers hear
         self._connection: psycopg.Connection[Any] | None = self._connect(writes=True)
         try:
             _check_version(self.statements["server_version"](self._connection))

@@ -303,6 +303,23 @@ def test_a_full_table_of_connections_in_service_is_a_503_until_there_is_room(
     database.close()
 
 
+def test_a_server_that_cannot_be_reached_adds_no_lines_of_others_to_the_log(
+    roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patched:
+        start(roles.owner_url, patched, "migrate")
+    database = Database(roles.open(), log=Log("dispatcher"), on_fatal=print)
+    with connection_limit(roles, 0), psycopg.connect(roles.url, autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (roles.name,)
+        )
+        with pytest.raises(errors.DatabaseUnavailable, match="cannot be read now"), database.read() as tx:
+            tx.next_due()
+    database.close()
+
+    assert caplog.messages == []
+
+
 def _writes(database: Database) -> bool:
     try:
         database.write(lambda tx: None)
