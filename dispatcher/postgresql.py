@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import secrets
 import socket
 import threading
@@ -31,15 +30,15 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from dispatcher import migrations, statements
 from dispatcher.clock import ServerClock
-from dispatcher.engine import CannotStart, Overtaken
+from dispatcher.engine import Overtaken
 from dispatcher.floors import Floors
 from dispatcher.frozen import LOOK_SECONDS, Frozen
+from dispatcher.postgresql_problems import check_encoding, check_version
 from dispatcher.postgresql_schema import Schema
 from dispatcher.statements import PARAMETER, Kind, Run, columns_to_rows
 from shared.errors import BatonError, DatabaseUnavailable, Unconfirmed
 
 READERS: Final = 4
-OLDEST: Final = 140_000  # server_version_num of the oldest supported server
 CONNECT_SECONDS: Final = 3  # a server that does not answer for so long is away
 SHARDS: Final = 64  # two dispatchers that happen to share one only wait for each other
 TYPES_TOLD: Final = 100  # a notice has room for 8,000 bytes; whoever misses something looks every second
@@ -93,9 +92,10 @@ class PostgreSQL:
         self._closing = threading.Event()
         logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings would only repeat what callers hear
         self._connection: psycopg.Connection[Any] | None = self._connect(writes=True)
+        self._server = _address(self._connection)
         try:
-            _check_version(self.statements["server_version"](self._connection))
-            _check_encoding(self._connection.info.parameter_status("server_encoding"))
+            check_version(self.statements["server_version"](self._connection))
+            check_encoding(self._connection.info.parameter_status("server_encoding"))
             migrations.apply(Schema(self._connection, self.statements))
         except BaseException:
             self._connection.close()
@@ -132,12 +132,19 @@ class PostgreSQL:
         """Begin a transaction and ask for the server's time."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect(writes=True)
+            self._follow(_address(self._connection))
         self._committing = False
         self._is_pipelining = "pipeline" in self.features and not self._one_by_one
         if self._is_pipelining:
             self._pipeline.enter_context(self._connection.pipeline())
         self._asked = self._say("BEGIN", self._server_time)
         self._savepoint: tuple[str, ...] = ("SAVEPOINT operation",)
+
+    def _follow(self, server: tuple[str, int]) -> None:
+        """Readers go where the writer goes: at the old server they would see what was true once."""
+        if server != self._server:
+            self._server = server
+            self._readers.drain()
 
     def hear_time(self) -> None:
         """Wait for the server's time, if it has not been heard yet."""
@@ -251,9 +258,10 @@ class PostgreSQL:
 
     def _listen(self, wake: Callable[[Counter[str]], None]) -> None:
         while not self._closing.is_set():
+            server = self._server
             with contextlib.suppress(psycopg.Error, OSError), self._connect() as connection:
                 self.statements["listen"](connection)
-                while not self._closing.is_set():
+                while not self._closing.is_set() and server == self._server:
                     for notice in connection.notifies(timeout=1.0, stop_after=1):
                         self._hear(notice.payload, wake)
             self._closing.wait(1.0)  # the server is away; the monitor's second look serves meanwhile
@@ -339,48 +347,6 @@ def _runner(kind: Kind, sql: str) -> Run:
     return runners.get(kind, rows)
 
 
-def _check_version(number: int) -> None:
-    if number < OLDEST:
-        raise CannotStart(
-            f"the server runs PostgreSQL {number // 10_000}; Baton needs {OLDEST // 10_000} or newer: upgrade it"
-        )
-
-
-def _check_encoding(name: str | None) -> None:
-    if name not in ("UTF8", None):  # None: a likeness that does not say
-        raise CannotStart(
-            f"the database has the encoding {name}; Baton needs UTF8: "
-            "CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"
-        )
-
-
-def explained(problem: psycopg.Error) -> str:
-    """Why the database cannot be used, and what to do about it, in a sentence."""
-    reason = " ".join(str(problem).split()) or type(problem).__name__
-    for kind, words, remedy in _REMEDIES:
-        if isinstance(problem, kind) and re.search(words, reason):
-            return f"DATABASE_URL cannot be used: {reason}; {remedy}"
-    return f"DATABASE_URL cannot be used: {reason}; is the server running, and the URL right?"
-
-
-_REMEDIES: Final[tuple[tuple[type[psycopg.Error], str, str], ...]] = (
-    (
-        psycopg.errors.InsufficientPrivilege,
-        "",
-        "let its owner run 'python -m dispatcher migrate' once and grant the rights in docs/postgresql.md",
-    ),
-    (
-        psycopg.errors.InvalidSchemaName,
-        "",
-        "the role may use no schema of its search_path: grant it the rights in docs/postgresql.md",
-    ),
-    (
-        psycopg.Error,
-        "too many (clients|connections)|connection slots",
-        "raise max_connections or stop other clients",
-    ),
-    (psycopg.Error, "password|authentication", "check the user and the password in it"),
-    (psycopg.Error, 'database ".*" does not exist', "create it first: createdb NAME"),
-    (psycopg.Error, 'role ".*" does not exist', "create it first: docs/postgresql.md, Set-up"),
-    (psycopg.ProgrammingError, "", "expected postgresql://user:password@host:5432/database"),
-)
+def _address(connection: psycopg.Connection[Any]) -> tuple[str, int]:
+    """Of the server, whatever it is called in the URL."""
+    return connection.info.hostaddr, connection.info.port

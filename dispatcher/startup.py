@@ -66,7 +66,8 @@ def _sqlite(url: str, settings: Settings) -> Iterator[Engine]:
 def _postgresql(url: str, settings: Settings) -> Iterator[Engine]:
     import psycopg  # only who uses it pays for it
 
-    from dispatcher.postgresql import PostgreSQL, explained
+    from dispatcher.postgresql import PostgreSQL
+    from dispatcher.postgresql_problems import explained
 
     try:
         engine = PostgreSQL(url, settings.features, settings.durability, settings.start_grace_seconds)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
+from analysis.peers.servers import postgresql
+from analysis.peers.venv import postgres_folder
 from dispatcher import database as database_module
 from dispatcher.postgresql import PostgreSQL
 from dispatcher.transaction import Transaction
 from shared import errors
 from shared.protocol import ExchangeAnswer
+from shared.settings import ROOT
 from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
@@ -309,15 +315,53 @@ def test_a_server_that_only_reads_is_a_503_for_all_and_written_to_again_in_a_new
 
 
 @contextlib.contextmanager
-def only_reading(store: PostgreSQLStore) -> Iterator[None]:
-    """New sessions may not write, and there is no old one, as at a switch-over."""
+def only_reading(store: PostgreSQLStore, writer: psycopg.Connection[Any] | None = None) -> Iterator[None]:
+    """New sessions may not write, nor may the `writer`; without it there are no old ones, as at a switch-over."""
     with stranger(store) as other:
         other.execute(f"ALTER DATABASE {store.name} SET default_transaction_read_only = on")
-        other.execute(THROW_OUT)
+        if writer is None:
+            other.execute(THROW_OUT)
+        else:
+            writer.execute("SET default_transaction_read_only = on")
         try:
             yield
         finally:
             other.execute(f"ALTER DATABASE {store.name} RESET default_transaction_read_only")
+
+
+@ONCE
+def test_readers_follow_the_writer_to_another_server(store: PostgreSQLStore, clock: FakeClock) -> None:
+    here = store.url
+    with second_server(store) as both:
+        store.url = both
+        tasks = Builder(Dispatcher(store, clock))
+        tasks.cancel(tasks.submit())
+        assert tasks.status(1) == "cancelled"
+        store.url = here
+        with only_reading(store, tasks.dispatcher.database.engine.connection):
+            with pytest.raises(errors.DatabaseUnavailable, match="read-only transaction"):
+                tasks.submit()
+            there = tasks.submit()
+
+            assert (there, tasks.status(there)) == (1, "pending")
+            tasks.dispatcher.close()
+
+
+@contextlib.contextmanager
+def second_server(store: PostgreSQLStore) -> Iterator[str]:
+    """A URL of `store` that names another server, too, with an empty database of the same name."""
+    first = urlsplit(store.url)
+    with tempfile.TemporaryDirectory(prefix="baton-postgres-") as folder:
+        inner = Path(folder) / "server"
+        inner.mkdir()
+        with postgresql(inner, postgres_folder(ROOT / ".venv"), "fsync=off") as url:
+            other = urlsplit(url)
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {store.name}")
+            PostgreSQL(other._replace(path=first.path).geturl(), frozenset()).close()
+            yield store.url.replace(first.netloc, f"{first.netloc},{other.netloc.rpartition('@')[2]}") + (
+                "?target_session_attrs=read-write"
+            )
 
 
 @pytest.mark.parametrize("store", [FEATURES[1], FEATURES[4]], indirect=True, ids=["alone", "none"])

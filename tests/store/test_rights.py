@@ -11,11 +11,12 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from dispatcher import postgresql
+from dispatcher import postgresql, postgresql_problems
 from dispatcher.__main__ import main
 from dispatcher.database import Database
 from dispatcher.engine import Engine
-from dispatcher.postgresql import PostgreSQL, explained
+from dispatcher.postgresql import PostgreSQL
+from dispatcher.postgresql_problems import explained
 from shared import errors
 from shared.log import Log
 from shared.settings import FEATURES, ROOT, Settings
@@ -244,7 +245,7 @@ def test_a_wrong_password_is_named_as_what_to_check() -> None:
 
 
 def test_an_old_server_is_refused(postgres: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql, "OLDEST", 990_000)
+    monkeypatch.setattr(postgresql_problems, "OLDEST", 990_000)
 
     assert_refused(start(postgres[0], monkeypatch), "needs 99 or newer", "upgrade it")
 
