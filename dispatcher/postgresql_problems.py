@@ -45,6 +45,11 @@ _REMEDIES: Final[tuple[tuple[type[psycopg.Error], str, str], ...]] = (
         "let its owner run 'python -m dispatcher migrate' once and grant the rights in docs/postgresql.md",
     ),
     (
+        psycopg.errors.UndefinedObject,
+        "configuration parameter",  # sessions are set up before anything is asked
+        f"Baton needs PostgreSQL {OLDEST // 10_000} or newer: upgrade it",
+    ),
+    (
         psycopg.errors.InvalidSchemaName,
         "",
         "the role may use no schema of its search_path: grant it the rights in docs/postgresql.md",

@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -248,6 +249,18 @@ def test_an_old_server_is_refused(postgres: tuple[str, str], monkeypatch: pytest
     monkeypatch.setattr(postgresql_problems, "OLDEST", 990_000)
 
     assert_refused(start(postgres[0], monkeypatch), "needs 99 or newer", "upgrade it")
+
+
+def test_a_server_that_does_not_know_our_settings_is_refused_as_too_old(
+    postgres: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def configure(connection: psycopg.Connection[Any], **_: object) -> None:
+        connection.execute("SELECT set_config('plan_cache_mode_of_12', 'auto', false)")  # 11 has none
+
+    named = {**postgresql.named_statements(), "configure_writer": configure}
+    monkeypatch.setattr(postgresql, "named_statements", lambda: named)
+
+    assert_refused(start(postgres[0], monkeypatch), "plan_cache_mode_of_12", "PostgreSQL 14 or newer")
 
 
 def test_a_host_that_does_not_answer_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
