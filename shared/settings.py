@@ -126,7 +126,7 @@ class Settings:
     def database_name(self) -> str:
         """The database for people and logs, without a password."""
         address = re.sub(r"(//[^:/@]*):[^@/]*@", r"\1@", self.database_address)
-        return re.sub(r"[?&]password=[^&]*", "", address).removeprefix("sqlite:///")
+        return re.sub(r"[?&]\w*(password|secret)=[^&]*", "", address).removeprefix("sqlite:///")
 
     @property
     def features(self) -> frozenset[str]:

@@ -178,3 +178,12 @@ def test_what_is_wrong_in_an_option_is_told_of_the_option(
 
     told = [line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()]
     assert told == ["--slots='many'", "setting WORKER_THREADS='none'"]
+
+
+@pytest.mark.parametrize("parameter", ["password", "sslpassword", "oauth_client_secret"])
+def test_no_secret_of_the_database_is_in_its_name(parameter: str) -> None:
+    url = f"postgresql://baton:hunter2@db/baton?sslmode=require&{parameter}=hunter2&connect_timeout=3"
+
+    assert (
+        Settings(database_url=url).database_name == "postgresql://baton@db/baton?sslmode=require&connect_timeout=3"
+    )
