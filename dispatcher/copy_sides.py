@@ -156,6 +156,14 @@ class PostgreSQLSide(_Side):
     def __init__(self, engine: Any, name: str) -> None:
         super().__init__(engine, name)
         engine.features -= {"pipeline"}  # COPY travels alone
+        self.say("take_time")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Any]:
+        """See Side."""
+        with self.engine.reading() as connection:
+            connection.execute(self._texts["take_time"])
+            yield connection
 
     def rows(self, connection: Any, table: Table, after: Sequence[Any] | None = None) -> Iterator[Row]:
         """See Side."""

@@ -17,3 +17,7 @@ SELECT 1 WHERE CAST(:name AS TEXT) IS NULL AND :last < 0;
 -- name: served
 -- A leader renews its term twice a second.
 SELECT 1 FROM leader WHERE holder <> '' AND renewed_at > :since;
+
+-- name: take_time!
+-- Nobody waits for a copy, and a large table is not counted in half a minute.
+SELECT set_config('statement_timeout', '0', false), set_config('idle_in_transaction_session_timeout', '0', false);

@@ -394,3 +394,15 @@ def test_a_fingerprint_tells_values_apart() -> None:
     assert len({Fingerprint.of([row]) for row in rows}) == len(rows)
     assert Fingerprint.of(rows) == Fingerprint.of(reversed(rows))
     assert Fingerprint.of([(1,), (1,)]) != Fingerprint.of([])
+
+
+def test_a_large_table_may_take_longer_than_a_dispatcher_s_statements(make: Callable[[str], Store]) -> None:
+    engine = make("postgresql").open()
+    try:
+        copied = side(engine, "large")
+        with copied.reading() as reader:
+            for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                for connection in (reader, engine.connection):
+                    assert connection.execute(f"SHOW {name}").fetchone() == ("0",)
+    finally:
+        engine.close()
