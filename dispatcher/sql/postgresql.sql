@@ -19,11 +19,12 @@ SELECT pg_notify('baton_work', :message);
 LISTEN baton_work;
 
 -- name: configure!
--- Nothing of ours takes long, so nothing of ours may hold others up for long. What is read is planned each
--- time, though it is prepared: a plan made for a table while it was empty serves it badly once it is large.
+-- Nothing of ours takes long, so nothing of ours may hold others up for long. Times are read as they were
+-- written. What is read is planned each time, though it is prepared: a plan made for a table while it was empty
+-- serves it badly once it is large.
 SELECT set_config('statement_timeout', '30s', false), set_config('lock_timeout', '5s', false),
        set_config('idle_in_transaction_session_timeout', '15s', false),
-       set_config('plan_cache_mode', 'force_custom_plan', false),
+       set_config('plan_cache_mode', 'force_custom_plan', false), set_config('extra_float_digits', '1', false),
        set_config('synchronous_commit', :synchronous_commit, false);
 
 -- name: configure_writer!

@@ -406,3 +406,15 @@ def test_a_large_table_may_take_longer_than_a_dispatcher_s_statements(make: Call
                     assert connection.execute(f"SHOW {name}").fetchone() == ("0",)
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("way", [("postgresql", "sqlite")], indirect=True, ids="-to-".join)
+def test_times_are_copied_to_their_last_digit_whatever_the_server_shows(source: Store, target: Store) -> None:
+    assert isinstance(source, PostgreSQLStore)
+    source._administer(f"ALTER DATABASE {source.name} SET extra_float_digits = 0")  # the default before 12
+    try:
+        copy(source, target)
+    finally:
+        source._administer(f"ALTER DATABASE {source.name} RESET extra_float_digits")
+
+    assert contents(target) == contents(source)
