@@ -45,6 +45,16 @@ _REMEDIES: Final[tuple[tuple[type[psycopg.Error], str, str], ...]] = (
         "let its owner run 'python -m dispatcher migrate' once and grant the rights in docs/postgresql.md",
     ),
     (
+        psycopg.errors.LockNotAvailable,
+        "",
+        "stop the dispatchers and whatever else uses its tables now, such as a backup, or try again later",
+    ),
+    (
+        psycopg.errors.ReadOnlySqlTransaction,
+        "",
+        "this server only reads, as a stand-by does: name the one that writes",
+    ),
+    (
         psycopg.errors.UndefinedObject,
         "configuration parameter",  # sessions are set up before anything is asked
         f"Baton needs PostgreSQL {OLDEST // 10_000} or newer: upgrade it",

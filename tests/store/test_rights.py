@@ -149,6 +149,30 @@ def test_an_old_schema_is_refused_by_a_role_that_may_not_change_it(
     assert_refused(start(roles.runner_url, monkeypatch), "python -m dispatcher migrate", "its owner")
 
 
+def test_an_upgrade_beside_a_backup_is_told_what_it_waits_for(
+    roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        start(roles.owner_url, patched, "migrate")
+    newer = [*postgresql.migrations.numbered(), (9000, "ALTER TABLE tasks ADD COLUMN later INTEGER;")]
+    monkeypatch.setattr(postgresql.migrations, "numbered", lambda: newer)
+
+    with psycopg.connect(roles.url) as backup:
+        backup.execute("LOCK TABLE tasks IN ACCESS SHARE MODE")
+        result = start(roles.owner_url, monkeypatch, "migrate")
+
+    assert_refused(result, "lock timeout", "such as a backup")
+
+
+def test_a_new_database_on_a_server_that_only_reads_is_refused(
+    roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(roles.url, autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE {roles.name}_owner SET default_transaction_read_only = on")
+
+    assert_refused(start(roles.owner_url, monkeypatch), "read-only", "name the one that writes")
+
+
 def test_a_newer_schema_is_refused(roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         start(roles.owner_url, patched, "migrate")
