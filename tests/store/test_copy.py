@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher import copy_sides, copying, migrations, startup, submissions
+from dispatcher import clock, copy_sides, copying, migrations, startup, submissions
 from dispatcher.copy_sides import LEASE_TIMES, LOCAL, Fingerprint, side, tables
 from dispatcher.copying import Compared, Copy
 from dispatcher.database import Database
@@ -163,6 +163,7 @@ def test_the_target_goes_on_as_the_source_would_have(source: Store, target: Stor
     target.check()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_worker_that_is_still_there_keeps_its_task(way: tuple[str, str], make: Callable[[str], Store]) -> None:
     old, new = make(way[0]), make(way[1])
     worker = WorkerInfo("w1", "w1")
@@ -324,6 +325,13 @@ def test_an_unfinished_copy_of_another_database_is_refused(
         copy(target, make("sqlite"))
 
 
+@pytest.fixture(params=[0, 3600, -3600], ids="{:+d}".format)
+def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the machine that copies differs from the server's by so many seconds."""
+    monkeypatch.setattr(clock.time, "time", lambda real=clock.time.time: real() + request.param)
+
+
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("serves", ["source", "target"])
 @pytest.mark.parametrize("way", [("postgresql", "postgresql")], indirect=True, ids="-to-".join)
 def test_nothing_is_copied_while_a_dispatcher_serves(source: Store, target: Store, serves: str) -> None:
