@@ -62,6 +62,14 @@ _RETRYABLE: Final = (
 _REFUSED: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
 
 
+class _Notice(msgspec.Struct):
+    """What a dispatcher tells the others: tasks by lane that nobody there takes, and where they stand first."""
+
+    sender: str
+    arrivals: dict[str, int]
+    older: list[str]
+
+
 class PostgreSQL:
     """A server, reached; an Engine. `features`: what may be asked of it (see settings.py)."""
 
@@ -178,7 +186,7 @@ class PostgreSQL:
         if arrivals and "notify" in self.features:
             told = dict(arrivals.most_common(TYPES_TOLD))
             before = [lane for lane in told if lane in older]
-            message = msgspec.json.encode({"sender": self.name, "arrivals": told, "older": before}).decode()
+            message = msgspec.json.encode(_Notice(self.name, told, before)).decode()
             self.statements["notify"](self.connection, message=message)
         self._committing = True
         self._say("COMMIT")
@@ -267,10 +275,11 @@ class PostgreSQL:
             self._closing.wait(1.0)  # the server is away; the monitor's second look serves meanwhile
 
     def _hear(self, message: str, wake: Callable[[Counter[str]], None]) -> None:
-        told = msgspec.json.decode(message)
-        if told["sender"] != self.name:
-            self._floors.forget(told["older"])
-            wake(Counter(told["arrivals"]))
+        with contextlib.suppress(msgspec.MsgspecError):  # not of a dispatcher, or of another version
+            told = msgspec.json.decode(message, type=_Notice)
+            if told.sender != self.name:
+                self._floors.forget(told.older)
+                wake(Counter(told.arrivals))
 
     def _connect(self, writes: bool = False) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self.url, **self._options())

@@ -221,6 +221,18 @@ def test_who_freezes_within_a_write_lets_go_of_its_rows(pair: tuple[Builder, Bui
         call.result()
 
 
+@pytest.mark.parametrize("store", WITH_NOTICES[:1], indirect=True, ids=named)
+def test_a_notice_that_is_no_dispatcher_s_changes_nothing(pair: tuple[Builder, Builder]) -> None:
+    first, second = pair
+    second.dispatcher.rows("SELECT pg_notify('baton_work', v) FROM (VALUES ('hello'), ('{}')) told (v)")
+
+    call = Call(first.say, "w1", want=1, wait_seconds=LIMIT_SECONDS)
+    wait_until(lambda: first.dispatcher.database._parked, "the claim to be parked")
+    task_id = second.submit()
+
+    assert [grant.task_id for grant in call.result().tasks] == [task_id]
+
+
 # --- one leads
 
 
