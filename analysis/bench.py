@@ -24,6 +24,7 @@ from analysis import ledger_alone, machine
 from analysis.bench_postgresql import postgresql, postgresql_growth
 from analysis.bench_scale import fleet, flows, growth, latency, mixed
 from analysis.cluster import Cluster
+from analysis.console import end_politely
 from analysis.figures import Figure, Limit, fresh_cluster, span, unix
 from shared import errors
 from shared.protocol import Submission
@@ -177,6 +178,7 @@ def main(names: list[str]) -> None:
     if unknown:
         print(f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
         sys.exit(2)
+    end_politely()
     console = Console(highlight=False)
     figures: list[Figure] = []
     for name in names or [name for name in MEASUREMENTS if name not in ELSEWHERE]:

@@ -1,7 +1,8 @@
 """A dispatcher and workers of one's own: real processes on a free port with a data folder apart.
 
 Used by the demo, the benchmarks and the system tests. Everything started is stopped by its pid, and
-nothing of the user's own settings or data is touched.
+nothing of the user's own settings or data is touched. After a `kill -9` of whoever started it, a watchdog
+kills it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from analysis.peers.servers import free_port
 from shared import errors
 from shared.client import DispatcherClient
 from shared.settings import ROOT
+from shared.watchdog import Watchdog
 
 START_SECONDS = 20.0  # a slow machine under load; usually well under one
 STOP_SECONDS = 30.0
@@ -37,6 +39,8 @@ class Cluster:
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.client = DispatcherClient(self.url, patience_seconds=START_SECONDS)
         self._logs: list[IO[bytes]] = []
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._watchdog: Watchdog | None = None  # from the first process on
 
     @property
     def database(self) -> Path:
@@ -93,6 +97,11 @@ class Cluster:
             _end(process)
         if self.dispatcher is not None:
             _end(self.dispatcher)
+        if self._watchdog is not None:
+            for process in self._started:
+                if process.poll() is not None:
+                    self._watchdog.forget(process.pid)
+            self._watchdog.close()
         self.client.close()
         for log in self._logs:
             log.close()
@@ -102,7 +111,7 @@ class Cluster:
         log = (self.folder / f"{name}.log").open("ab")
         self._logs.append(log)
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
             env={**kept, **self.settings},
@@ -111,6 +120,10 @@ class Cluster:
             stderr=log,
             start_new_session=True,  # Ctrl-C reaches whoever started the cluster, who then stops it
         )
+        self._watchdog = self._watchdog or Watchdog()
+        self._watchdog.watch(process.pid)
+        self._started.append(process)
+        return process
 
 
 @contextlib.contextmanager

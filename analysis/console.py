@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -70,9 +71,17 @@ def progress_bar(console: Console) -> Iterator[Tell]:
         yield tell
 
 
+def end_politely() -> None:
+    """SIGTERM, and a terminal that closes, end the program as Ctrl-C does: what it has started goes too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
     """What went wrong in a line, not in a traceback; 1 for a failed run, 130 for Ctrl-C."""
+    end_politely()
     try:
         yield
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from analysis.cluster import Cluster, cluster
+from analysis.console import end_politely
 from shared import errors
 from shared.follow import Follower
 from shared.protocol import Submission
@@ -137,6 +138,7 @@ def _power(limit: int) -> str:
 
 def main() -> None:
     """Run the demo in a temporary folder; exit 1 if anything was wrong."""
+    end_politely()
     console = Console(highlight=False)
     try:
         with tempfile.TemporaryDirectory(prefix="baton-demo-") as folder, cluster(Path(folder)) as baton:

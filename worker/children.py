@@ -15,12 +15,12 @@ import msgspec
 
 from shared.backoff import RECONNECT
 from shared.log import Log
+from shared.watchdog import Watchdog
 from worker.bell import Bell
 from worker.channel import HELLO, Declared, Frame, Gone, Hello
 from worker.child_process import ChildProcess
 from worker.output import Line
 from worker.strand import Strand
-from worker.watchdog import Watchdog
 
 _STARTS_TRIED: Final = 3  # before giving up, if none has ever succeeded
 # After so long without a child that is ready, a slot counts for nothing: other workers shall have its tasks. A

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from analysis.console import exit_codes
+from analysis.console import end_politely, exit_codes
 from analysis.peers import (
     celery_redis,
     contestant,
@@ -47,7 +46,7 @@ def main(names: list[str]) -> None:
     if unknown:
         print(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}", file=sys.stderr)
         sys.exit(2)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers and folders go in that case too
+    end_politely()
     console = Console(highlight=False)
     comparison = Comparison([PEERS[name] for name in names or PEERS])
     try:

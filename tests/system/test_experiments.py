@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from analysis import results
 from analysis.recovery import Recovery
 from analysis.throughput import Throughput
 from shared.settings import ROOT
+from tests.support.waiting import wait_until
 
 
 def _run(name: str, *options: str, out: Path) -> str:
@@ -92,3 +96,25 @@ def test_more_dead_than_there_are_workers_is_refused() -> None:
 
     assert done.returncode == 2
     assert "3 of 2 workers cannot die" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_experiment_that_is_ended_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+    options = ("--workers", "2", "--tasks", "2", "--type", "sleep", "--size", "60", "--out", str(tmp_path))
+    command = [sys.executable, "-m", "analysis.task_throughput_analysis", *options]
+    experiment = psutil.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
+    wait_until(lambda: _modules(experiment) == ["dispatcher", "worker", "worker"], "two workers", 30.0)
+    started = experiment.children(recursive=True)
+
+    experiment.send_signal(number)
+
+    gone, left = psutil.wait_procs(started, timeout=30)
+    assert (len(gone), left) == (len(started), [])
+    assert experiment.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
+    assert number == signal.SIGKILL or not list(tmp_path.glob("baton-*"))
+
+
+def _modules(process: psutil.Process) -> list[str]:
+    """What of Baton the process has started."""
+    commands = [child.cmdline() for child in process.children()]
+    return [command[2] for command in commands if command[1:2] == ["-m"]]

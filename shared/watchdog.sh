@@ -1,5 +1,5 @@
 #!/bin/sh
-# Outlives its worker by a moment: when the worker's end of stdin closes, for whatever reason, every
+# Outlives its owner by a moment: when the owner's end of stdin closes, for whatever reason, every
 # process group still on the list is killed. Reads lines "+GROUP" and "-GROUP".
 set -u
 groups=" "

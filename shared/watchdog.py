@@ -1,7 +1,7 @@
-"""The watchdog: a tiny process that kills a worker's process groups when the worker is gone.
+"""The watchdog: a tiny process that kills process groups when the process that started them is gone.
 
-Nothing inside a worker can do that after `kill -9`. It sits in a session of its own, so that neither
-Ctrl-C nor a signal to the worker's group takes it along.
+Nothing inside a worker, or an experiment, can do that after `kill -9`. It sits in a session of its own,
+so that neither Ctrl-C nor a signal to its owner's group takes it along.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SCRIPT = Path(__file__).with_name("watchdog.sh")
 
 
 class Watchdog:
-    """The worker's side; used by one thread."""
+    """The owner's side; used by one thread."""
 
     def __init__(self) -> None:
         self._groups: set[int] = set()
