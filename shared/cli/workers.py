@@ -155,7 +155,7 @@ def _line(worker: Started) -> str:
 @click.option("--prefix", metavar="P", help="Only those called P-….")
 def check_workers(baton: Session, prefix: str | None) -> int:
     """Say which workers of this machine live. Asks no dispatcher; 1 if one that is recorded does not live."""
-    found = _recorded(baton.settings.data_path, (), prefix)
+    found = _unreplaced(_recorded(baton.settings.data_path, (), prefix))
     rows = [(record.name, record.pid, "yes" if record.alive else "no") for record in found]
     view = {"workers": [{"name": record.name, "pid": record.pid, "alive": record.alive} for record in found]}
     listing = screen.table(("worker", "pid", "alive"), rows) if rows else "no worker is recorded here"
@@ -192,6 +192,12 @@ def stop_workers(
         told = ", ".join(f"{record.name} ({record.pid})" for record in stubborn)
         exits.fail(f"still running: {told}; wait, or end them with kill -9", exits.TIMED_OUT)
     return exits.OK
+
+
+def _unreplaced(found: list[Record]) -> list[Record]:
+    """Without the dead whose name lives again: to stop them by name would stop the living one."""
+    living = {record.name for record in found if record.alive}
+    return [record for record in found if record.alive or record.name not in living]
 
 
 def _recorded(data: Path, names: tuple[str, ...], prefix: str | None) -> list[Record]:

@@ -80,6 +80,19 @@ def test_a_worker_that_died_is_found_out_and_its_record_tidied_up(stage: Scene) 
     assert (again.code, again.out) == (exits.OK, "no worker is recorded here\n")
 
 
+def test_a_worker_that_died_is_no_news_where_its_name_lives_again(stage: Scene) -> None:
+    died = started(stage.process("workers", "start", "1", "--json"))["worker-1"]
+    os.kill(died, signal.SIGKILL)
+    stage.baton.wait(lambda: not lives(died), "the worker to be gone")
+    lives_again = started(stage.process("workers", "start", "1", "--json"))["worker-1"]
+
+    checked = stage.run("workers", "check")
+
+    assert checked.code == exits.OK
+    assert [line.split() for line in checked.out.splitlines()[1:]] == [["worker-1", str(lives_again), "yes"]]
+    assert checked.err == ""
+
+
 def test_a_worker_that_cannot_run_says_why(stage: Scene, tmp_path: Path) -> None:
     stage.environment["TASK_MODULES"] = str(tmp_path / "nowhere.py")
 
