@@ -77,7 +77,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], text: Sequence[
         )
     for row in cells:
         made.add_row(*row[: len(widths)])
-    left_out = headers[len(widths) :]
+    left_out = [header for header in headers[len(widths) :] if header]  # a bar has no name
     if left_out:
         made.caption = f"(no room for {', '.join(left_out)})"
     return made

@@ -95,11 +95,11 @@ def test_texts_lose_what_moves_a_cursor() -> None:
 
 
 def test_a_narrow_terminal_gets_fewer_columns_rather_than_half_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    def printed(columns: int) -> list[str]:
+    def printed(columns: int, headers: tuple[str, ...] = ("task", "status", "worker", "note")) -> list[str]:
         out = Console(width=columns, file=io.StringIO())
         monkeypatch.setattr(screen, "console", lambda: out)
         with out.capture() as captured:
-            out.print(screen.table(("task", "status", "worker", "note"), rows, text=("note",)))
+            out.print(screen.table(headers, rows, text=("note",)))
         return [line.rstrip() for line in captured.get().splitlines()]
 
     rows = [(1234567, "in-progress", "worker-1", "it goes on and on")]
@@ -107,4 +107,5 @@ def test_a_narrow_terminal_gets_fewer_columns_rather_than_half_of_each(monkeypat
     assert printed(80)[1] == "1234567  in-progress  worker-1  it goes on and on"
     assert printed(40)[1] == "1234567  in-progress  worker-1  it goes…"
     assert printed(35) == ["   task  status       worker", "1234567  in-progress  worker-1", "(no room for note)"]
+    assert printed(22, ("task", "status", "", "note"))[-1] == "(no room for note)"  # a bar has no name
     assert printed(5)[0] == " task"
