@@ -24,6 +24,7 @@ FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.DOTA
 RUNS = re.findall(
     r"^\$ (.*)\n((?:(?!\$ ).+\n)*)", "".join(BLOCKS), re.MULTILINE
 )  # each command with what it shows
+STARTS = re.findall(r"^\$ (\w+)=(\S+) ./start_worker.sh (\S+)$", TEXT, re.MULTILINE)
 MAIL = '#!/bin/sh\necho "$2" >> {}\n'
 
 
@@ -39,11 +40,13 @@ def mailbox(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def baton(tmp_path: Path, mailbox: Path) -> Iterator[Cluster]:
-    """The dispatcher and the worker of the page."""
+    """The dispatcher and the workers of the page, each with the settings that stand before its start."""
     path = f"{mailbox.parent / 'bin'}:{os.environ['PATH']}"
-    settings = {"TASK_MODULES": "examples/fit_task.py", "COMMAND_PROGRAMS": "mail", "PATH": path}
-    with cluster(tmp_path / "baton", **settings) as running:
-        running.start_worker("worker-1")
+    with cluster(tmp_path / "baton", PATH=path) as running:
+        for setting, value, name in STARTS:
+            running.settings[setting] = value
+            running.start_worker(name)
+            del running.settings[setting]
         yield running
     check_invariants(running.database)
 
@@ -85,7 +88,7 @@ def lacking(shown: str, printed: list[str]) -> list[str]:
 
 def test_every_command_says_what_the_page_shows(baton: Cluster, folder: Path, mailbox: Path) -> None:
     went_wrong = []
-    for command, shown in RUNS[1:]:  # the first one starts the worker
+    for command, shown in (run for run in RUNS if "start_worker" not in run[0]):
         printed = run(command, folder, baton)
         if wrong := lacking(shown, printed):
             went_wrong.append((command, wrong, printed))
