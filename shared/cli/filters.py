@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from shared.cli.command import together
-from shared.lifecycle import TaskStatus
+from shared.client import DispatcherClient
+from shared.lifecycle import LIVE, TaskStatus
 
 
 class Status(click.Choice[str]):
@@ -19,6 +20,16 @@ class Status(click.Choice[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The word of the protocol."""
         return super().convert(str(TaskStatus.IN_PROGRESS) if value == "running" else value, param, ctx)
+
+
+# What runs comes last: nothing that waits shall start meanwhile in its place.
+_LIVE: Final = [status for status in TaskStatus if status in LIVE]
+
+
+def live_ids(client: DispatcherClient, query: dict[str, Any]) -> list[int]:
+    """Those that fit and have not ended."""
+    found = (task["task_id"] for status in _LIVE for task in client.every_task(status=status, **query))
+    return list(dict.fromkeys(found))  # one may move on while they are read
 
 
 of_kind = together(

@@ -29,7 +29,7 @@ from shared.cli.command import (
     task_id_argument,
     verb,
 )
-from shared.cli.filters import of_kind, that_fit
+from shared.cli.filters import live_ids, of_kind, that_fit
 from shared.cli.watching import watch
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
@@ -198,9 +198,7 @@ def wait_for_tasks(baton: Session, ids: tuple[list[int], ...], timeout: float | 
 
     Shows what came out; exits with 1 if one failed, 124 after --timeout.
     """
-    wanted = flat(ids)
-    if bool(wanted) == any(query.values()):
-        raise click.UsageError("give an ID, or several, or a filter such as --tag; not both")
+    wanted = _ids_or_filter(ids, query)
     follower = Follower(baton.client, wanted)
     code = _find(follower, wanted) if wanted else _find_all(follower, query)
     if not follower.tasks:
@@ -209,6 +207,14 @@ def wait_for_tasks(baton: Session, ids: tuple[list[int], ...], timeout: float | 
     bars = Console(stderr=True) if baton.as_json else screen.console()
     ended = progress.wait(follower, timeout, bars, baton.as_json)
     return code or ended
+
+
+def _ids_or_filter(ids: tuple[list[int], ...], query: dict[str, Any]) -> list[int]:
+    """The ids; none where there is a filter. Usage error if both are given, or neither."""
+    wanted = flat(ids)
+    if bool(wanted) == any(query.values()):
+        raise click.UsageError("give an ID, or several, or a filter such as --tag; not both")
+    return wanted
 
 
 def _find(follower: Follower, wanted: list[int]) -> int:
@@ -228,12 +234,18 @@ def _find_all(follower: Follower, query: dict[str, Any]) -> int:
     return exits.OK if follower.tasks else refused(errors.NotFound("there is no such task"))
 
 
-@verb(tasks, "cancel", "baton tasks cancel 4 --yes", asks=True)
-@ids_argument()
-def cancel_tasks(baton: Session, ids: tuple[list[int], ...]) -> int:
-    """Cancel tasks; what depends on them is cancelled too. They can be revived."""
-    wanted = flat(ids)
-    baton.confirm(f"cancel {progress.ids_in_words(wanted)}")
+@verb(tasks, "cancel", "baton tasks cancel 4 --yes", "baton tasks cancel --tag wrong --yes", asks=True)
+@ids_argument(required=False)
+@of_kind
+def cancel_tasks(baton: Session, ids: tuple[list[int], ...], **query: Any) -> int:
+    """Cancel these tasks, or all that fit the filter and have not ended.
+
+    What depends on them is cancelled too. They can be revived.
+    """
+    wanted = _ids_or_filter(ids, query) or live_ids(baton.client, query)
+    if not wanted:
+        return refused(errors.NotFound("no task that fits is left to cancel"))
+    baton.confirm(f"cancel {progress.ids_in_words(sorted(wanted))}")
     return baton.each(wanted, baton.client.cancel, lambda task: f"task {task['task_id']} is cancelled")
 
 

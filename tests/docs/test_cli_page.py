@@ -31,6 +31,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             made.complete(grant, {"count": 4})
         assert made.failed("report", tags=["old"]) == 3
         assert made.submit("letter") == 4
+        made.submit("letter", tags=["wrong"])
         made.client.submit_flow({"name": "report", "tasks": [{"key": "a", "type": "letter"}]})
         made.client.submit_flow({"name": "sums", "tasks": [{"key": "a", "type": "sum"}]})
         made.complete(made.claim("sum"))

@@ -174,6 +174,24 @@ def test_waiting_can_be_interrupted(stage: Scene) -> None:
         assert "interrupted" in screen.shown
 
 
+def test_all_that_fit_are_cancelled_unless_they_have_ended(stage: Scene) -> None:
+    stage.failed("cancelled", tags=["wrong"])
+    other = stage.submit("cancelled")
+    later = stage.submit("cancelled", tags=["wrong"], delay_seconds=60)
+    child = stage.submit("cancelled", tags=["wrong"], depends_on=[later])
+
+    unasked = stage.run("tasks", "cancel", "--tag", "wrong")
+    done = stage.run("tasks", "cancel", "--tag", "wrong", "--yes")
+    again = stage.run("tasks", "cancel", "--tag", "wrong", "--yes")
+    both = stage.run("tasks", "cancel", str(other), "--tag", "wrong", "--yes")
+
+    assert (unasked.code, both.code) == (exits.USAGE, exits.USAGE)
+    assert f"cancel tasks {later}, {child}?" in unasked.err
+    assert (done.code, done.out) == (exits.OK, f"task {child} is cancelled\ntask {later} is cancelled\n")
+    assert (again.code, again.err) == (exits.NOT_FOUND, "no task that fits is left to cancel\n")
+    assert stage.client.task(other)["status"] == "pending"
+
+
 def test_tasks_are_cancelled_and_revived_one_refusal_does_not_stop_the_others(stage: Scene) -> None:
     first, second = stage.submit("stopped"), stage.submit("stopped")
 
