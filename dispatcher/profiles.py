@@ -118,7 +118,7 @@ def _problems(name: str, table: Any) -> list[tuple[str, str]]:
         try:
             msgspec.convert({"type": "any", key: value}, Submission)
         except msgspec.ValidationError as error:
-            problem = wire.invalid(error)
+            problem = wire.invalid(error, Submission)
             found.append((key, f"{name}.{problem.message}"))
     return found
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from flask import Response, request
 
+from dispatcher.expected import instead
 from dispatcher.idempotency import Answer
 from shared import errors
 from shared.flows import FlowSubmission, ForeignFlow, from_foreign, is_foreign
@@ -62,7 +63,7 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[M]) -> M:
     except UnicodeDecodeError as error:
         raise errors.Malformed(f"the body is not UTF-8: byte {error.start} is {data[error.start]:#x}") from None
     except msgspec.ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, decoder.type) from None
     except msgspec.DecodeError as error:
         raise _unreadable(data, error) from None
     except RecursionError:
@@ -78,15 +79,15 @@ def _unreadable(data: bytes, error: msgspec.DecodeError) -> errors.Refused:
     return errors.Invalid(f"NaN, Infinity and lone surrogates cannot be kept: {error}", field="")
 
 
-def invalid(error: msgspec.ValidationError) -> errors.Invalid:
-    """msgspec's complaint as ours: the field first, then what was expected."""
+def invalid(error: msgspec.ValidationError, kind: Any) -> errors.Invalid:
+    """msgspec's complaint about a message as ours: the field first, then what was expected."""
     text = str(error)
     path = _PATH.search(text)
     where = path.group(1) if path else ""
     what = _PATH.sub("", text)
     named = _FIELD.search(what)
     field = ".".join(part for part in (where, named.group(1) if named else "") if part)
-    message = f"{field or 'the body'}: {in_words(what)}"
+    message = f"{field or 'the body'}: {instead(what, kind, where) or in_words(what)}"
     return errors.Invalid(message, field=field)
 
 
@@ -96,7 +97,7 @@ def query(kind: type[M]) -> M:
         given = request.args.to_dict() if request.environ.get("QUERY_STRING") else {}
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, kind) from None
 
 
 def answer(value: Any, status: int = 200) -> Response:

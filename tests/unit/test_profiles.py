@@ -90,8 +90,14 @@ def problem(tmp_path: Path, text: str) -> str:
     [
         ("[batch]\npriority = 5\nretries = 3\n", "FILE, line 3: batch.retries: no such option"),
         ("[a]\npriority = 1\n\n[batch]\n# so\npriority = 99999\n", "FILE, line 6: batch.priority: expected"),
-        ('[batch]\nbackoff = {kind = "square"}\n', "FILE, line 2: batch.backoff.kind: invalid enum value"),
-        ('[batch]\n[batch.backoff]\nkind = "square"\n', "FILE, line 2: batch.backoff.kind: invalid enum value"),
+        (
+            '[batch]\nbackoff = {kind = "square"}\n',
+            "FILE, line 2: batch.backoff.kind: 'square' is none of exponential, fixed, linear",
+        ),
+        (
+            '[batch]\n[batch.backoff]\nkind = "square"\n',
+            "FILE, line 2: batch.backoff.kind: 'square' is none of exponential, fixed, linear",
+        ),
         ("batch = 5\n", "FILE, line 1: batch: expected a table"),
         ("[batch\n", "FILE: "),
         ('[batch]\ntype = "noop"\n', "FILE, line 2: batch.type: no such option"),

@@ -1,0 +1,42 @@
+"""What a client is told about a message that does not fit: the field, and what would be right there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from dispatcher import wire
+from shared import errors
+from shared.flows import FlowSubmission
+from shared.protocol import Nothing, Submission, TaskFilter
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "told"),
+    [
+        ({"type": "a", "priorty": 1}, Submission, "priorty: there is no such field; did you mean 'priority'?"),
+        ({"owner": "me"}, TaskFilter, "owner: there is no such field; there are: status, type, tag, queue, "),
+        ({"owner": "me"}, Nothing, "owner: there is no such field; none is taken here"),
+        ({"status": "done"}, TaskFilter, "status: 'done' is none of blocked, cancelled, completed, failed, "),
+        (
+            {"tasks": [{"key": "a", "type": "b", "backoff": {"kind": "square"}}]},
+            FlowSubmission,
+            "tasks[0].backoff.kind: 'square' is none of exponential, fixed, linear",
+        ),
+        (
+            {"tasks": [{"key": "a", "type": "b", "map": {"ovr": [1]}}]},
+            FlowSubmission,
+            "tasks[0].map.ovr: there is no such field; did you mean 'over'?",
+        ),
+    ],
+)
+def test_who_names_what_there_is_not_is_told_what_there_is(message: Any, kind: Any, told: str) -> None:
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
+
+    with pytest.raises(errors.Invalid) as refused:
+        wire.decode(msgspec.json.encode(message), decoder)
+
+    assert str(refused.value).startswith(told)
+    assert refused.value.details["field"] == told.split(":")[0]
