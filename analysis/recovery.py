@@ -151,7 +151,7 @@ def _run(plan: Plan, dead: int, repeat: int, number: int, folder: Path, tell: Ca
             tell(batch.share_done)
         if dead and scene.harmed_at is None:
             raise RuntimeError(
-                f"the batch ended before {counted(dead, 'worker')} could be taken out; give it more tasks"
+                f"the batch ended before {counted(dead, 'worker')} could be taken out; raise --tasks or --size"
             )
         return _told(plan, scene, names + spares, repeat)
 

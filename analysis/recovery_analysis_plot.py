@@ -229,6 +229,11 @@ def main(json_file: Path, shown: int | None, out: Path) -> None:
     """Draw a recovery experiment again from its JSON_FILE."""
     with screen.exit_codes():
         data = results.load(json_file, Recovery)
+        if shown is not None and shown not in data.levels:
+            there_are = ", ".join(map(str, data.levels))
+            raise click.BadParameter(
+                f"no run had {shown} dead workers; there are {there_are}", param_hint="--gantt"
+            )
         written = draw(data, out, shown)
     screen.finish(Console(highlight=False), reading(data), written, any(run.wrong for run in data.runs))
 

@@ -21,6 +21,7 @@ from shared.wording import counted
 
 KINDS: Final = ("prime", "sleep", "hash_chain")
 _SHORT_SECONDS: Final = 0.5  # of a whole batch
+_BEYOND: Final = 1.1  # times what is possible: less may be chance
 _SCATTER: Final = 0.15  # above this, single points decide what the law looks like
 
 
@@ -157,6 +158,11 @@ def reading(data: Throughput) -> list[str]:
 def _against_machine(data: Throughput, most: int) -> str:
     allowed = data.allowed(most)
     share = f"{data.speedup(most) / allowed:.0%} of what is possible"
+    if data.speedup(most) > allowed * _BEYOND:
+        few = counted(data.counts[0], "worker")
+        share += (
+            f", which cannot be: something held the runs with {few} up, so measure again when little else runs"
+        )
     if data.cores is None:
         return f"The tasks only wait, so {most} workers could be {most} times as fast as one; measured: {share}."
     if most <= data.cores:

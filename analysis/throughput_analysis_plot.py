@@ -93,6 +93,7 @@ def _speedup(data: Throughput, folder: Path) -> Picture:
     panel.plot(grid, grid, color=GREY, ls="--", label="ideal: as many times as workers")
     _cores_line(data, panel, data.allowed)
     _measured(data, panel, lambda run: run.throughput / data.one_worker)
+    panel.plot([], [], " ", label="%: of what is possible here")
     for count in data.counts:
         share = data.speedup(count) / data.allowed(count)
         at = (count, data.speedup(count))

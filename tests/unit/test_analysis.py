@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 from rich.console import Console
@@ -170,6 +171,18 @@ def test_the_reading_of_throughput_holds_the_machine_against_the_figures() -> No
     assert "All 144 answers were checked and are right." in said
 
 
+def test_more_than_is_possible_is_said_to_be_no_result() -> None:
+    data = _throughput()
+    data.runs = [
+        msgspec.structs.replace(run, throughput=run.throughput / 2) if run.workers == 1 else run
+        for run in data.runs
+    ]
+
+    said = " ".join(reading(data))
+
+    assert "195% of what is possible, which cannot be: something held the runs with 1 worker up" in said
+
+
 def test_one_number_of_workers_is_compared_with_nothing() -> None:
     data = _throughput(plan=ThroughputPlan(workers=[1], tasks=24, size=1e6, type="prime", repeats=2))
     data.runs = [msgspec.structs.replace(run, seconds=0.01) for run in data.runs if run.workers == 1]
@@ -287,6 +300,13 @@ def test_recovery_leaves_pictures_and_one_page_that_needs_nothing_else(tmp_path:
 
     _check_page(written)
     assert "recovery-gantt.png" in {path.name for path in written}
+
+
+def test_a_run_that_was_not_made_is_not_drawn_as_another(tmp_path: Path) -> None:
+    made = results.save(tmp_path / "recovery.json", _recovery())
+
+    with pytest.raises(click.BadParameter, match="no run had 5 dead workers; there are 0, 1"):
+        recovery_analysis_plot.main([str(made), "--gantt", "5", "--out", str(tmp_path)], standalone_mode=False)
 
 
 def test_an_undisturbed_run_alone_can_be_drawn(tmp_path: Path) -> None:
