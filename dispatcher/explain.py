@@ -19,6 +19,7 @@ from dispatcher.limits import Limit
 from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import iso
 from shared import errors
+from shared.flows import COMMAND
 from shared.lifecycle import ENDED, TaskStatus
 from shared.operating import Explanation
 from shared.protocol import DEFAULT_QUEUE, INTEGER_MAX, WorkerInfo
@@ -169,13 +170,18 @@ def _no_worker(tx: Transaction, task: Standing) -> Reason | None:
 
 def _who_is_missing(task: Standing, living: Sequence[LivingWorker]) -> str:
     served = "" if task.queue == DEFAULT_QUEUE else f" --queues {task.queue}"
-    start = f"start one, for example with ./start_worker.sh worker-1{served}"
+    allows = "COMMAND_PROGRAMS=PROGRAM " if task.type == COMMAND else ""
+    start = f"start one, for example with {allows}./start_worker.sh worker-1{served}"
     if not living:
         return f"no worker is alive for type {task.type!r}; {start}"
     if any(lane(queue, task.type) in worker.served for worker in living for queue in _queues(worker)):
         return f"no worker is alive for queue {task.queue!r} and type {task.type!r}; {start}"
     if broken := [worker.name for worker in living if worker.types == "[]"]:
         return f"the task processes of {', '.join(broken)} do not start; the worker's log says why"
+    if task.type == COMMAND:
+        return (
+            "none of the workers that are alive may run programs; its program belongs into their COMMAND_PROGRAMS"
+        )
     return f"none of the workers that are alive knows type {task.type!r}; its file belongs into their TASK_MODULES"
 
 

@@ -25,6 +25,7 @@ from shared.protocol import (
 )
 from shared.wording import spelled
 
+COMMAND: Final = "command"  # the type of a task that runs a program
 FAN_OUT_MAX: Final = 10_000  # parts of one fan-out
 FAN_OUT_BYTES_MAX: Final = 64 * 1024 * 1024  # payloads of one fan-out: it is stored in one transaction
 EDGES_MAX: Final = 200_000  # dependencies in one submission, for the same reason
@@ -144,7 +145,7 @@ def from_foreign(flow: ForeignFlow) -> tuple[FlowSubmission, dict[str, str]]:
 
 
 def _from_foreign(task: ForeignTask, index: int, parents: list[str]) -> FlowTask:
-    type = task.type or (None if task.command is None else "command")
+    type = task.type or (None if task.command is None else COMMAND)
     if type is None:
         where = f"tasks[{index}].type"
         raise errors.Invalid(f"{where}: a task needs a type or a command", field=where)

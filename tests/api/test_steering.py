@@ -186,6 +186,19 @@ def test_an_explanation_says_which_worker_is_missing(api: Api) -> None:
     ]
 
 
+def test_a_command_is_told_to_need_a_worker_that_may_run_its_program(api: Api) -> None:
+    api.submit("command")
+    told = [api.json("GET", "/tasks/1/explain")["message"]]
+    api.exchange("w1", worker={"worker_id": "w1", "name": "w1", "types": ["noop"]})
+    told.append(api.json("GET", "/tasks/1/explain")["message"])
+
+    assert told == [
+        "no worker is alive for type 'command'; start one, for example with "
+        "COMMAND_PROGRAMS=PROGRAM ./start_worker.sh worker-1",
+        "none of the workers that are alive may run programs; its program belongs into their COMMAND_PROGRAMS",
+    ]
+
+
 def test_an_explanation_says_why_a_task_has_ended(api: Api) -> None:
     fence = api.start("w1", max_retries=0)
     api.submit(depends_on=[1])
