@@ -33,7 +33,7 @@ def watch(
     baton.client.patience_seconds = PATIENCE_SECONDS
     out = screen.console()
     if out.is_terminal and not baton.as_json:
-        with Live(picture(seen), console=out, refresh_per_second=4, vertical_overflow="crop") as live:
+        with Live(picture(seen), console=out, refresh_per_second=4, vertical_overflow="ellipsis") as live:
             while not is_over(seen):
                 time.sleep(LOOK_SECONDS)
                 seen = look()

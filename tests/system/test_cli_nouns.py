@@ -370,6 +370,18 @@ def test_stats_and_top_show_the_whole(stage: Scene) -> None:
     assert stage.run("stats", "--json").json["tasks"]["in-progress"] >= 1
 
 
+def test_a_watched_flow_that_is_longer_than_the_terminal_is_seen_to_go_on(stage: Scene) -> None:
+    tasks = [{"key": f"step-{i}", "type": "walk"} for i in range(40)]
+    flow = stage.client.submit_flow({"name": "long", "tasks": tasks})
+
+    with stage.terminal("flows", "show", "long", "--watch") as screen:
+        screen.expect("...")
+        assert "step-39" not in screen.shown
+        stage.client.cancel_flow(flow["flow_id"])
+        screen.expect("step-39")  # the last picture is whole
+        assert screen.ended() == exits.FAILED
+
+
 def test_stats_and_top_name_what_is_paused(stage: Scene) -> None:
     stage.run("queues", "pause", "idle")
     stage.run("types", "pause", "fit")
