@@ -9,6 +9,7 @@ Python without GIL for speed only, so that check is lifted (measured: the same a
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -87,9 +88,14 @@ def free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise CannotStart(
-                f"cannot listen on {host}:{port} ({error.strerror}); "
-                "set DISPATCHER_PORT to another port, or stop what uses it"
-            ) from None
+            raise CannotStart(f"cannot listen on {host}:{port} ({error.strerror}); {_way_out(error)}") from None
         taken: int = probe.getsockname()[1]
         return taken
+
+
+def _way_out(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "set DISPATCHER_HOST to an address of this machine"
+    if error.errno == errno.EACCES:
+        return "set DISPATCHER_PORT to a port from 1024 on: those below are root's"
+    return "set DISPATCHER_PORT to another port, or stop what uses it"

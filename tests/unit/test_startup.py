@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import apsw
 import pytest
 
 from dispatcher import startup
+from dispatcher.server import free_port
 from dispatcher.startup import CannotStart
 
 
@@ -106,3 +108,13 @@ def test_a_damaged_database_is_refused_and_left_alone(tmp_path: Path, damage: by
         startup.check_database(path)
 
     assert path.read_bytes() == before
+
+
+def test_who_cannot_listen_is_told_which_setting_to_change() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(CannotStart, match=f"listen on 127.0.0.1:{port} .* set DISPATCHER_PORT to another"):
+            free_port("127.0.0.1", port)
+    with pytest.raises(CannotStart, match="set DISPATCHER_HOST to an address of this machine"):
+        free_port("192.0.2.1", 0)  # nobody's: kept for documents
