@@ -20,6 +20,7 @@ from dispatcher.monitor import Monitor
 from dispatcher.records import Records
 from dispatcher.server import Server, free_port, quiet
 from shared import VERSION, pidfile
+from shared.address import url_of
 from shared.log import Log
 from shared.settings import Settings, load_or_exit
 
@@ -87,7 +88,7 @@ def serve(settings: Settings, log: Log) -> None:
         quiet()
         server = Server(app, settings.dispatcher_host, port, settings.parked_requests_max, on_stop)
         monitor.start()
-        url = f"http://{settings.dispatcher_host}:{port}"
+        url = url_of(settings.dispatcher_host, port)
         log("dispatcher_started", version=VERSION, url=url, database=settings.database_name, pid=os.getpid())
         collect_seldom()
         server.run()

@@ -10,6 +10,11 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 _PERSON = re.compile(r"(?<=//)[^/]*@")  # user and password; of anything, since a URL that is none is shown, too
 
 
+def url_of(host: str, port: int) -> str:
+    """Where a dispatcher that listens there is found; an IPv6 address stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def login(url: str) -> dict[str, str]:
     """The header for a proxy that asks who comes: user and password of the URL (RFC 7617), if it has some."""
     person, _, _ = urlsplit(url).netloc.rpartition("@")

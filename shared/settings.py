@@ -21,7 +21,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from msgspec import Meta
 
-from shared.address import shown
+from shared.address import shown, url_of
 from shared.wording import in_words, near_miss, spelled
 
 ROOT = Path(__file__).resolve().parent.parent  # the checkout; relative paths start here
@@ -136,7 +136,7 @@ class Settings:
     @property
     def dispatcher_urls(self) -> list[str]:
         """Where the dispatchers are."""
-        default = f"http://{self.dispatcher_host}:{self.dispatcher_port}"
+        default = url_of(self.dispatcher_host, self.dispatcher_port)
         return [url.strip().rstrip("/") for url in (self.dispatcher_url or default).split(",") if url.strip()]
 
     @property

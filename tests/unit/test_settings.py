@@ -187,3 +187,13 @@ def test_no_secret_of_the_database_is_in_its_name(parameter: str) -> None:
     assert (
         Settings(database_url=url).database_name == "postgresql://baton@db/baton?sslmode=require&connect_timeout=3"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("10.0.0.7", "http://10.0.0.7:5001"), ("::1", "http://[::1]:5001"), ("lab", "http://lab:5001")],
+)
+def test_workers_and_clients_look_where_the_dispatcher_listens(host: str, url: str) -> None:
+    settings = load({"DISPATCHER_HOST": host, "DISPATCHER_PORT": "5001"}, NO_FILE)
+
+    assert settings.dispatcher_urls == [url]
