@@ -63,7 +63,8 @@ def paused(found: dict[str, Any]) -> str:
 
 
 def _share(work: dict[str, float]) -> str:
-    done = work["useful_seconds"] + work["lost_seconds"]
+    """Saved work counts too: it is not useful before its task completes. Then it is both, so the greater one."""
+    done = max(work["useful_seconds"], work["saved_seconds"]) + work["lost_seconds"]
     return f" ({work['lost_seconds'] / done:.1%} of all work)" if done else ""
 
 

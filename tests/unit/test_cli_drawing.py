@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from shared.cli import drawing, screen
+from shared.cli import drawing, screen, top
 
 
 def node(key: str, *parents: str, status: str = "pending") -> dict[str, Any]:
@@ -88,6 +88,18 @@ def test_times_are_told_from_now() -> None:
 
 def test_a_share_is_100_percent_only_when_all_is_done() -> None:
     assert [screen.percent(share) for share in (None, 0.0, 0.999, 1.0)] == ["–", "0%", "99%", "100%"]
+
+
+@pytest.mark.parametrize(
+    ("useful", "saved", "share"),
+    [(0.5, 0.0, " (50.0% of all work)"), (0.5, 49.5, " (1.0% of all work)"), (49.5, 20.0, " (1.0% of all work)")],
+)
+def test_what_checkpoints_hold_is_work_before_its_task_has_completed(
+    useful: float, saved: float, share: str
+) -> None:
+    work = {"useful_seconds": useful, "saved_seconds": saved, "lost_seconds": 0.5}
+
+    assert top._share(work) == share
 
 
 def test_texts_lose_what_moves_a_cursor() -> None:
