@@ -38,6 +38,7 @@ from worker.channel import (
     to_bytes,
 )
 from worker.failure import OVERRUN, deadline_missed, failure_of
+from worker.offspring import leave
 from worker.output import Printer, Router
 
 
@@ -52,6 +53,7 @@ class StrandRunner:
         self.printer: Final = Printer(pipe, lambda: self._serial)
         self._work: Final = msgspec.json.Decoder(Work)
         self._serial = 0
+        self._pid = os.getpid()
         self._inside = False  # whether a task's own code runs, so that a signal may interrupt it
         self._interrupt = False  # whether one came for this task
 
@@ -112,6 +114,8 @@ class StrandRunner:
             value = kind.function(ctx, **arguments)
         finally:
             self._inside = False
+            if os.getpid() != self._pid:
+                leave()  # what it forked shall not report, too
         if self._interrupt:  # swallowed by a bare `except` of the task
             raise Interrupted
         if self._board.stop_reason(self._serial) in OVERRUN:
@@ -123,6 +127,8 @@ class StrandRunner:
 
     def _save(self, checkpoint: Checkpoint) -> None:
         """Send a checkpoint whole: an interruption waits until it is out."""
+        if os.getpid() != self._pid:
+            raise RuntimeError("a process that the task has forked cannot save; save where the task began")
         self._inside = False
         self._channel.send(CHECKPOINT, to_bytes(checkpoint))
         self._inside = True
