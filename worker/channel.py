@@ -73,6 +73,10 @@ class Gone(Exception):
     """The other side has closed its end."""
 
 
+class Garbled(Gone):
+    """What it says cannot be read, or answers nothing: it is as good as gone."""
+
+
 class Channel:
     """One end: what it reads from, and what it writes to. Two pipes: small frames cost a third of a socket's."""
 

@@ -45,6 +45,7 @@ class ChildProcess:
                 end.close()
         self.is_ready = False  # until its hello
         self.is_dead = False
+        self.is_garbled = False  # it was killed since nobody could read what it said
         self.is_killed = False  # by us: a task in it did not stop, or it can run nothing
 
     @property

@@ -17,7 +17,7 @@ from shared.backoff import RECONNECT
 from shared.log import Log
 from shared.watchdog import Watchdog
 from worker.bell import Bell
-from worker.channel import HELLO, Declared, Frame, Gone, Hello
+from worker.channel import HELLO, Declared, Frame, Garbled, Gone, Hello
 from worker.child_process import ChildProcess
 from worker.output import Line
 from worker.strand import Strand
@@ -174,7 +174,8 @@ class Children:
             return
         try:
             self._receive(child, strand)
-        except Gone:
+        except Gone as end:
+            child.is_garbled = isinstance(end, Garbled)
             self._bury(slot, child)
 
     def _receive(self, child: ChildProcess, strand: Strand) -> bool:

@@ -20,7 +20,7 @@ from shared.log import Log
 from shared.protocol import Checkpoint, Grant, Result
 from tasks.board import StopReason
 from worker.cache_manager import Memo
-from worker.channel import CHECKPOINT, RESULT, SKIPPED, Declared, Frame
+from worker.channel import CHECKPOINT, RESULT, SKIPPED, Declared, Frame, Garbled
 from worker.child_process import ChildProcess
 from worker.children import Children, UnusableTasks
 from worker.failure import OVERRUN, death, result_of_death
@@ -162,17 +162,22 @@ class Executor:
 
     def _on_frames(self, strand: Strand, frames: list[Frame]) -> None:
         ended: list[tuple[Grant, Result]] = []
-        for kind, body in frames:
-            if kind == RESULT:
-                ended.append((strand.ended(), _result.decode(body)))
-            elif kind == CHECKPOINT:
-                self._on_checkpoint(strand, _checkpoint.decode(body))
-            elif kind == SKIPPED:
-                self._hand.put_back(strand.skipped(int(body)))
-        self._end(ended)
+        try:
+            for kind, body in frames:
+                if kind == RESULT:
+                    result = _result.decode(body)
+                    ended.append((strand.ended(), result))
+                elif kind == CHECKPOINT:
+                    self._on_checkpoint(strand, _checkpoint.decode(body))
+                elif kind == SKIPPED:
+                    self._hand.put_back(strand.skipped(int(body)))
+        except (msgspec.DecodeError, IndexError) as error:  # task code wrote into the pipe, or forked behind our back
+            raise Garbled from error
+        finally:
+            self._end(ended)
 
     def _on_checkpoint(self, strand: Strand, checkpoint: Checkpoint) -> None:
-        if checkpoint.output:
+        if checkpoint.output and strand.sent:  # a thread that the task has left may save after its end
             self._memo.saw_output(strand.sent[0][1].type)
         self._hand.save(checkpoint)
 
@@ -206,7 +211,7 @@ class Executor:
             elif reason is StopReason.DRAIN and not (self._killing or child.is_killed):
                 reason = StopReason.NONE  # asked politely, it died of something else
             lines = strand.last_words()
-            error = death(wait_status, peak_rss_bytes, lines, tasks=len(busy))
+            error = death(wait_status, peak_rss_bytes, lines, tasks=len(busy), is_garbled=child.is_garbled)
             if reason is StopReason.NONE:
                 self._log("child_died", pid=child.pid, reason=msgspec.json.decode(error)["message"])
             if strand.sent:

@@ -26,6 +26,10 @@ from worker.channel import Declared
 _TEXT_CHARS: Final = (16_000, 4_000, 1_000)
 _STARTED_AT: Final = time.time()  # of this process, Unix seconds; a child imports its task modules after this
 OVERRUN: Final = (StopReason.TIMEOUT, StopReason.STALL)
+_GARBLED: Final = (
+    "what its process sent to the worker cannot be read; save from one thread of the task only, "
+    "and write to no file descriptor that the task has not opened"
+)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -97,14 +101,22 @@ def result_of_death(grant: Grant, reason: StopReason, error: Raw, declared: Decl
     return result
 
 
-def death(wait_status: int, peak_rss_bytes: int, last_log_lines: Iterable[str], tasks: int = 1) -> Raw:
+def death(
+    wait_status: int,
+    peak_rss_bytes: int,
+    last_log_lines: Iterable[str],
+    tasks: int = 1,
+    is_garbled: bool = False,
+) -> Raw:
     """The error of a task whose process died, from what the system says about the death.
 
-    `tasks`: how many ran in it; which of them was to blame nobody knows.
+    `tasks`: how many ran in it; which of them was to blame nobody knows. `is_garbled`: its worker killed it.
     """
     facts: dict[str, Any] = {"peak_rss_bytes": peak_rss_bytes, "last_log_lines": list(last_log_lines)}
     if tasks > 1:
         facts["tasks_in_process"] = tasks
+    if is_garbled:
+        return error_body("Garbled", _GARBLED, **facts)
     if os.WIFSIGNALED(wait_status):
         number = os.WTERMSIG(wait_status)
         return error_body("Killed", _signal_text(number), signal=number, **facts)

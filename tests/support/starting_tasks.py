@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
+import threading
+import time
+from pathlib import Path
 
 from tasks import TaskContext, task
 
@@ -22,3 +26,25 @@ def fork_and_return(ctx: TaskContext, how: str) -> dict[str, int]:
         return {}
     _, status = os.waitpid(pid, 0)
     return {"status": os.waitstatus_to_exitcode(status)}
+
+
+@task("start.babble")
+def babble(ctx: TaskContext, body: str) -> None:
+    """Writes into a pipe that is not its own, as if it were a result."""
+    _, writes, *_ = map(int, sys.argv[1].split(":"))
+    os.write(writes, struct.pack("<Ic", len(body), b"R") + body.encode())
+    time.sleep(600)
+
+
+@task("start.late_thread")
+def save_later(ctx: TaskContext, done: str) -> None:
+    """Leaves a thread behind that saves when the task is over."""
+
+    def save() -> None:
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        ctx.checkpoint({"too": "late"}, output=1)
+        Path(done).touch()
+
+    until = time.monotonic() + 0.2
+    threading.Thread(target=save).start()

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.system.bench import Bench
+from tests.system.bench import Bench, error_of
 
 STARTING = str(Path(__file__).parent.parent / "support/starting_tasks.py")
 
@@ -41,4 +41,23 @@ def test_a_forked_process_that_leaves_the_task_ends_there(
     assert (result.outcome, after.outcome) == ("completed", "completed")
     assert msgspec.json.decode(result.result) == {"status": status}
     assert words in "".join(text for _, text in bench.lines_of(grant))
+    assert not bench.checkpoints
+
+
+def test_what_nobody_can_read_ends_its_child_and_not_the_worker(bench: Bench) -> None:
+    garbled = bench.result_of(bench.add("start.babble", body="no result"))
+    after = bench.result_of(bench.add("noop"))
+
+    assert (garbled.outcome, error_of(garbled)["type"]) == ("crashed", "Garbled")
+    assert after.outcome == "completed"
+
+
+def test_a_thread_that_saves_after_its_task_is_over_harms_nobody(bench: Bench, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+
+    left = bench.result_of(bench.add("start.late_thread", done=str(done)))
+    bench.until(done.exists)
+    after = bench.result_of(bench.add("noop"))
+
+    assert (left.outcome, after.outcome) == ("completed", "completed")
     assert not bench.checkpoints
