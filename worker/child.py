@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import Final, NoReturn
+from typing import ClassVar, Final, NoReturn
 
 import msgspec
 from msgspec import Raw
@@ -44,6 +44,8 @@ from worker.output import Printer, Router
 
 class StrandRunner:
     """Runs a strand's tasks until the worker closes the channel."""
+
+    stdout: ClassVar[Printer | Router]  # of this process, unless a task has put something else in its place
 
     def __init__(self, fds: str, options: Options) -> None:
         reads, writes, board, pipe = map(int, fds.split(":"))
@@ -84,7 +86,7 @@ class StrandRunner:
         self._serial, self._interrupt = serial, False
         late = start_by is not None and time.monotonic() > start_by
         result = deadline_missed(grant) if late else self._run(grant)
-        if self.printer.is_dirty:
+        if self.printer.is_dirty or sys.stdout is not self.stdout or sys.stderr is not self.stdout:
             self.printer.settle()
         self._channel.send(RESULT, to_bytes(result))
         self._board.end(serial)
@@ -173,7 +175,7 @@ def main() -> None:
     others = [StrandRunner(fds, options) for fds in other_fds]
     signal.signal(signal.SIGTERM, first.on_signal)
     router = Router(first.printer)
-    sys.stdout = sys.stderr = router if others else first.printer
+    sys.stdout = sys.stderr = StrandRunner.stdout = router if others else first.printer
     TaskContext.log = TaskLog(lambda text, level: router.printer.say(text, level))
     try:
         first.say_hello(_hello(options))

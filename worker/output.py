@@ -10,8 +10,10 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from io import FileIO, RawIOBase, TextIOBase, TextIOWrapper
 from typing import Any, Final, NamedTuple
 
@@ -62,6 +64,9 @@ class _Way(FileIO):
         while view:
             view = view[os.write(self.fileno(), view) :]
 
+    def close(self) -> None:
+        """Stay open: a task that is done with its stdout is not the last one here."""
+
 
 class Printer(TextIOWrapper):
     """A child's stdout and stderr in one, for the tasks of one strand."""
@@ -86,9 +91,21 @@ class Printer(TextIOWrapper):
         self._way.write(body.encode(errors="backslashreplace"))
 
     def settle(self) -> None:
-        """The task has ended: what waits here goes out."""
+        """The task has ended: what waits here goes out, or in what it has put in the place of this."""
         self.is_dirty = False
         self.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # it may be of any kind
+                stream.flush()
+
+    def close(self) -> None:
+        """Stay open, see _Way."""
+        self.flush()
+
+    def detach(self) -> Any:
+        """For a task that makes a stdout of its own of it; this one remains as well."""
+        self.flush()
+        return self.buffer
 
 
 class Router(TextIOBase):
@@ -115,6 +132,18 @@ class Router(TextIOBase):
     def flush(self) -> None:
         """Send what waits."""
         self.printer.flush()
+
+    def close(self) -> None:
+        """Stay open, see _Way."""
+        self.flush()
+
+    def detach(self) -> Any:
+        """The thread's own way into its pipe."""
+        return self.printer.detach()
+
+    def reconfigure(self, **options: Any) -> None:
+        """Change how this thread's text is written."""
+        self.printer.reconfigure(**options)
 
     def fileno(self) -> int:
         """For programs that are to print here, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -140,6 +141,20 @@ def chatter(ctx: TaskContext, lines: int) -> None:
     """Prints very much."""
     for number in range(lines):
         print(number)
+
+
+@task("odd.stdout")
+def make_stdout(ctx: TaskContext, how: str, words: str) -> None:
+    """Prints to a stdout of its own making, as scripts do."""
+    if how == "wrap":
+        sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
+    elif how == "detach":
+        sys.stdout = io.TextIOWrapper(sys.stdout.detach(), encoding="utf-8")  # type: ignore[union-attr]
+    elif how == "go back":
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    print(words)
+    if how == "close":
+        sys.stdout.close()
 
 
 @task("odd.say_and_wait")

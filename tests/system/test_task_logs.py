@@ -34,6 +34,18 @@ def test_everything_a_task_prints_is_kept_with_it(bench: Bench) -> None:
     ]
 
 
+@pytest.mark.parametrize("how", ["wrap", "detach", "close", "go back"])
+def test_what_a_task_does_to_its_stdout_loses_no_line_and_harms_no_other_task(bench: Bench, how: str) -> None:
+    first, second = bench.add("odd.stdout", how=how, words="one"), bench.add("odd.stdout", how=how, words="two")
+    other = bench.add("odd.chatter", lines=1)
+
+    bench.until(lambda: len(bench.results) == 3)
+
+    assert {result.outcome for result in bench.results} == {"completed"}
+    assert [bench.lines_of(grant) for grant in (first, second)] == [[("info", "one")], [("info", "two")]]
+    assert bench.lines_of(other) == [("info", "0")]
+
+
 def test_lines_of_short_tasks_in_one_batch_are_kept_apart(bench: Bench) -> None:
     bench.pace.observe("odd.chatter", 1000, 0.001)
     bench.pace.observe("noop", 1000, 0.001)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -158,6 +160,24 @@ def test_each_thread_prints_into_its_own_pipe(pipe: Pipe) -> None:
 
     assert (other.texts(), pipe.texts()) == (["from the thread"], ["from elsewhere"])
     other.close()
+
+
+@pytest.mark.parametrize("through_router", [False, True])
+def test_a_task_may_close_its_stdout_or_make_another_of_it(pipe: Pipe, through_router: bool) -> None:
+    stdout: Any = Router(pipe.printer) if through_router else pipe.printer
+
+    with stdout:
+        print("closed", file=stdout)
+    for words in ("first", "second"):
+        wrapped = io.TextIOWrapper(stdout.buffer, "utf-8")
+        print(words, file=wrapped)
+        wrapped.close()
+    with io.TextIOWrapper(stdout.detach(), "utf-8") as wrapped:
+        print("detached", file=wrapped)
+    stdout.reconfigure(line_buffering=True)
+    print("still there", file=stdout)
+
+    assert pipe.texts() == ["closed", "first", "second", "detached", "still there"]
 
 
 def test_of_very_many_lines_the_newest_are_kept() -> None:
