@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 import threading
 import time
@@ -38,7 +37,7 @@ from worker.channel import (
     to_bytes,
 )
 from worker.failure import OVERRUN, deadline_missed, failure_of
-from worker.offspring import leave
+from worker.offspring import leave, on_signals
 from worker.output import Printer, Router
 
 
@@ -169,11 +168,10 @@ def main() -> None:
     options = msgspec.json.decode(sys.argv[2], type=Options)
     faulthandler.enable()
     sys.path.append(os.getcwd())  # for TASK_MODULES; behind everything else, so it shadows nothing
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's to handle
     main_fds, *other_fds = sys.argv[1].split(",")
     first = StrandRunner(main_fds, options)
     others = [StrandRunner(fds, options) for fds in other_fds]
-    signal.signal(signal.SIGTERM, first.on_signal)
+    on_signals(first.on_signal)
     router = Router(first.printer)
     sys.stdout = sys.stderr = StrandRunner.stdout = router if others else first.printer
     TaskContext.log = TaskLog(lambda text, level: router.printer.say(text, level))

@@ -171,7 +171,7 @@ class Executor:
                     self._on_checkpoint(strand, _checkpoint.decode(body))
                 elif kind == SKIPPED:
                     self._hand.put_back(strand.skipped(int(body)))
-        except (msgspec.DecodeError, IndexError) as error:  # task code wrote into the pipe, or forked behind our back
+        except (msgspec.DecodeError, IndexError) as error:  # a task wrote into the pipe
             raise Garbled from error
         finally:
             self._end(ended)

@@ -1,4 +1,4 @@
-"""What a task forks: a copy of its child, which must not go on as one.
+"""What a task starts: programs, and forked copies of its child, which must not go on as one.
 
 Used inside a child; see child.py.
 """
@@ -6,8 +6,33 @@ Used inside a child; see child.py.
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+
+def on_signals(stop: Callable[[int, FrameType | None], None]) -> None:
+    """Hear SIGTERM with `stop` and leave SIGINT to the worker; what a task starts hears both as any process."""
+    child = os.getpid()
+    usual: dict[int, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != child:  # forked so recently that it has not forgotten us
+            forget()
+            signal.raise_signal(number)
+        elif number == signal.SIGTERM:
+            stop(number, frame)
+
+    def forget() -> None:
+        for number, handler in usual.items():
+            if signal.getsignal(number) is hear:
+                signal.signal(number, handler)
+
+    for number in usual:
+        signal.signal(number, hear)  # never SIG_IGN, which programs would inherit
+    os.register_at_fork(after_in_child=forget)
 
 
 def leave() -> NoReturn:

@@ -1,13 +1,17 @@
-"""Tasks that start processes and threads, as those of others do; for workers whose TASK_MODULES names this file."""
+"""Tasks that start processes and threads, for workers whose TASK_MODULES names this file."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import struct
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from tasks import TaskContext, task
 
@@ -48,3 +52,27 @@ def save_later(ctx: TaskContext, done: str) -> None:
 
     until = time.monotonic() + 0.2
     threading.Thread(target=save).start()
+
+
+def sleep_long(ready: Any) -> None:
+    """What a process does that a task starts."""
+    ready.set()
+    time.sleep(600)
+
+
+@task("start.end", timeout_seconds=10)
+def start_and_end(ctx: TaskContext, what: str, by: str) -> int | None:
+    """Starts something that would go on for long, and ends it by a signal."""
+    if what == "program":
+        program = subprocess.Popen(["sleep", "600"])
+        program.send_signal(signal.Signals[by])
+        return program.wait()
+    forking = multiprocessing.get_context("fork")
+    ready = forking.Event()
+    process = forking.Process(target=sleep_long, args=(ready,))
+    process.start()
+    if what == "ready process":
+        ready.wait()
+    os.kill(process.pid or 0, signal.Signals[by])
+    process.join()
+    return process.exitcode

@@ -30,9 +30,7 @@ def bench() -> Iterator[Bench]:
         ("save", 1, "RuntimeError: a process that the task has forked cannot save"),
     ],
 )
-def test_a_forked_process_that_leaves_the_task_ends_there(
-    bench: Bench, how: str, status: int, words: str
-) -> None:
+def test_a_forked_process_that_leaves_the_task_ends_there(bench: Bench, how: str, status: int, words: str) -> None:
     grant = bench.add("start.fork", how=how)
 
     result = bench.result_of(grant)
@@ -61,3 +59,19 @@ def test_a_thread_that_saves_after_its_task_is_over_harms_nobody(bench: Bench, t
 
     assert (left.outcome, after.outcome) == ("completed", "completed")
     assert not bench.checkpoints
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "status"),
+    [
+        ("program", "SIGINT", -2),
+        ("program", "SIGTERM", -15),
+        ("ready process", "SIGINT", 1),
+        ("ready process", "SIGTERM", -15),
+        ("process", "SIGTERM", -15),
+    ],
+)
+def test_what_a_task_starts_hears_its_signals(bench: Bench, what: str, by: str, status: int) -> None:
+    result = bench.result_of(bench.add("start.end", what=what, by=by))
+
+    assert (result.outcome, msgspec.json.decode(result.result)) == ("completed", status)
