@@ -21,6 +21,7 @@ _READ_BYTES: Final = 1 << 18
 # From the child. A result and a checkpoint are the protocol's own, so the worker passes them on as they are.
 HELLO: Final = b"H"
 RESULT: Final = b"R"
+LAST: Final = b"L"  # a result, after which the child wants to be killed: what was stopped has left processes
 CHECKPOINT: Final = b"C"
 SKIPPED: Final = b"S"  # the serial of a task that the worker had taken back
 # From the worker.

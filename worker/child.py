@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from tasks.context import Interrupted, TaskContext, TaskLog
 from worker.channel import (
     CHECKPOINT,
     HELLO,
+    LAST,
     RESULT,
     SKIPPED,
     Channel,
@@ -36,8 +38,8 @@ from worker.channel import (
     Work,
     to_bytes,
 )
-from worker.failure import OVERRUN, deadline_missed, failure_of
-from worker.offspring import leave, on_signals
+from worker.failure import FORCED, OVERRUN, deadline_missed, failure_of
+from worker.offspring import is_left, leave, on_signals
 from worker.output import Printer, Router
 
 
@@ -46,13 +48,14 @@ class StrandRunner:
 
     stdout: ClassVar[Printer | Router]  # of this process, unless a task has put something else in its place
 
-    def __init__(self, fds: str, options: Options) -> None:
+    def __init__(self, fds: str, options: Options, is_alone: bool) -> None:
         reads, writes, board, pipe = map(int, fds.split(":"))
         self._channel = Channel(reads, writes)
         self._board = Board(board)
         self._interval_seconds = options.checkpoint_interval_seconds
         self.printer: Final = Printer(pipe, lambda: self._serial)
         self._work: Final = msgspec.json.Decoder(Work)
+        self._is_alone = is_alone
         self._serial = 0
         self._pid = os.getpid()
         self._inside = False  # whether a task's own code runs, so that a signal may interrupt it
@@ -87,8 +90,16 @@ class StrandRunner:
         result = deadline_missed(grant) if late else self._run(grant)
         if self.printer.is_dirty or sys.stdout is not self.stdout or sys.stderr is not self.stdout:
             self.printer.settle()
+        if result.outcome != "completed" and self._has_left(serial):
+            self._channel.send(LAST, to_bytes(result))
+            while True:
+                signal.pause()  # to be killed with what is left
         self._channel.send(RESULT, to_bytes(result))
         self._board.end(serial)
+
+    def _has_left(self, serial: int) -> bool:
+        """Whether a task that was stopped goes on in processes of its own; beside others nobody can say whose."""
+        return self._is_alone and self._board.stop_reason(serial) in FORCED and is_left()
 
     def _run(self, grant: Grant) -> Result:
         started_at = time.monotonic()
@@ -169,8 +180,8 @@ def main() -> None:
     faulthandler.enable()
     sys.path.append(os.getcwd())  # for TASK_MODULES; behind everything else, so it shadows nothing
     main_fds, *other_fds = sys.argv[1].split(",")
-    first = StrandRunner(main_fds, options)
-    others = [StrandRunner(fds, options) for fds in other_fds]
+    first = StrandRunner(main_fds, options, is_alone=not other_fds)
+    others = [StrandRunner(fds, options, is_alone=False) for fds in other_fds]
     on_signals(first.on_signal)
     router = Router(first.printer)
     sys.stdout = sys.stderr = StrandRunner.stdout = router if others else first.printer

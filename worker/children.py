@@ -86,9 +86,8 @@ class Children:
 
     def strands(self, waits: bool) -> Iterator[Strand]:
         """The main strands of those that can work, or (`waits`) the strands on threads; any thread may ask."""
-        return (
-            strand for child in self if child.is_ready for strand in child.strands if strand.is_main is not waits
-        )
+        working = (child for child in self if child.is_ready and not child.is_killed)
+        return (strand for child in working for strand in child.strands if strand.is_main is not waits)
 
     def usable(self, waits: bool) -> int:
         """How many such strands there are, those of children that are expected in a moment included."""

@@ -20,7 +20,7 @@ from shared.log import Log
 from shared.protocol import Checkpoint, Grant, Result
 from tasks.board import StopReason
 from worker.cache_manager import Memo
-from worker.channel import CHECKPOINT, RESULT, SKIPPED, Declared, Frame, Garbled
+from worker.channel import CHECKPOINT, LAST, RESULT, SKIPPED, Declared, Frame, Garbled
 from worker.child_process import ChildProcess
 from worker.children import Children, UnusableTasks
 from worker.failure import OVERRUN, death, result_of_death
@@ -171,10 +171,22 @@ class Executor:
                     self._on_checkpoint(strand, _checkpoint.decode(body))
                 elif kind == SKIPPED:
                     self._hand.put_back(strand.skipped(int(body)))
+                elif kind == LAST:
+                    result = _result.decode(body)
+                    ended.append((strand.ended(), result))
+                    self._retire(strand)
         except (msgspec.DecodeError, IndexError) as error:  # a task wrote into the pipe
             raise Garbled from error
         finally:
             self._end(ended)
+
+    def _retire(self, strand: Strand) -> None:
+        """Kill a child with all that a task has left there that was stopped; what waits in it waits here again."""
+        child = next(child for child in self._children if strand in child.strands)
+        self._hand.put_back([grant for _, grant in strand.sent])
+        strand.sent.clear()
+        child.is_killed = True
+        child.kill()
 
     def _on_checkpoint(self, strand: Strand, checkpoint: Checkpoint) -> None:
         if checkpoint.output and strand.sent:  # a thread that the task has left may save after its end

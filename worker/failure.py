@@ -26,6 +26,7 @@ from worker.channel import Declared
 _TEXT_CHARS: Final = (16_000, 4_000, 1_000)
 _STARTED_AT: Final = time.time()  # of this process, Unix seconds; a child imports its task modules after this
 OVERRUN: Final = (StopReason.TIMEOUT, StopReason.STALL)
+FORCED: Final = (*OVERRUN, StopReason.DROP)
 _GARBLED: Final = (
     "what its process sent to the worker cannot be read; save from one thread of the task only, "
     "and write to no file descriptor that the task has not opened"

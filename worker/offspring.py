@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -33,6 +34,23 @@ def on_signals(stop: Callable[[int, FrameType | None], None]) -> None:
     for number in usual:
         signal.signal(number, hear)  # never SIG_IGN, which programs would inherit
     os.register_at_fork(after_in_child=forget)
+
+
+def is_left() -> bool:
+    """Whether anything that this process has started still lives, or was never waited for."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return any(map(_is_of_our_group, os.listdir("/proc") if os.path.isdir("/proc") else ()))
+    return True
+
+
+def _is_of_our_group(number: str) -> bool:
+    """Whether a process, by its number's name in /proc, is of our group: one whose parent is gone, too."""
+    own = os.getpid()
+    with suppress(ValueError, OSError):  # no process, or gone meanwhile
+        return int(number) != own and os.getpgid(int(number)) == own
+    return False
 
 
 def leave() -> NoReturn:

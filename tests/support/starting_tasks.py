@@ -76,3 +76,13 @@ def start_and_end(ctx: TaskContext, what: str, by: str) -> int | None:
     os.kill(process.pid or 0, signal.Signals[by])
     process.join()
     return process.exitcode
+
+
+@task("start.leave")
+def start_and_leave(ctx: TaskContext, how: str, pid_file: str) -> None:
+    """Starts a program, waits for it, and does not end it when it is interrupted itself."""
+    if how == "child":
+        program = subprocess.Popen(["sleep", "600"])
+        Path(pid_file).write_text(f"{program.pid}\n")
+        program.wait()
+    subprocess.run(["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"], check=False)

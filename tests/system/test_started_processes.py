@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.system.bench import Bench, error_of
+from tests.system.bench import Bench, error_of, lives
 
 STARTING = str(Path(__file__).parent.parent / "support/starting_tasks.py")
 
@@ -75,3 +75,24 @@ def test_what_a_task_starts_hears_its_signals(bench: Bench, what: str, by: str, 
     result = bench.result_of(bench.add("start.end", what=what, by=by))
 
     assert (result.outcome, msgspec.json.decode(result.result)) == ("completed", status)
+
+
+@pytest.mark.parametrize("how", ["child", "grandchild"])
+@pytest.mark.parametrize("why", ["limit", "cancel"])
+def test_nothing_that_a_task_has_started_outlives_its_stop(
+    bench: Bench, how: str, why: str, tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pid"
+    limit = 1.0 if why == "limit" else None
+    grant = bench.add("start.leave", timeout_seconds=limit, how=how, pid_file=str(pid_file))
+    bench.until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
+
+    bench.hand.drop([(grant.task_id, grant.attempt)] if why == "cancel" else [])
+
+    pid = int(pid_file.read_text())
+    bench.until(lambda: not lives(pid))
+    assert bench.result_of(bench.add("noop")).outcome == "completed"
+    assert [error_of(r)["type"] for r in bench.results if r.outcome == "failed"] == ["TimeLimit"] * (
+        why == "limit"
+    )
+    assert "child_died" not in bench.log.getvalue()
