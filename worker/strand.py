@@ -47,7 +47,7 @@ class ChildEnds:
                 os.set_blocking(end, False)
                 _widen(end)
             self.output, self.printed = _pipe(undo)
-            self.memory: IO[bytes] = undo.enter_context(tempfile.TemporaryFile())
+            self.memory: IO[bytes] = undo.enter_context(_memory())
             os.ftruncate(self.memory.fileno(), BOARD_BYTES)
             undo.pop_all()
 
@@ -73,6 +73,13 @@ def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
     for end in ends:
         undo.callback(os.close, end)
     return ends
+
+
+def _memory() -> IO[bytes]:
+    """A file without a place: on a full disk the first touch of a page would kill who touches it (SIGBUS)."""
+    if not hasattr(os, "memfd_create"):
+        return tempfile.TemporaryFile()
+    return open(os.memfd_create("board"), "w+b", buffering=0)
 
 
 def _widen(end: int) -> None:

@@ -36,7 +36,7 @@ class Shortage:
     ("where", "name", "allowed"),
     [
         *((os, "pipe", n) for n in range(6)),
-        *((tempfile, "TemporaryFile", n) for n in range(2)),
+        *((os, "memfd_create", n) for n in range(2)),
         *((strand, "Board", n) for n in range(2)),
         *((output, "open", n) for n in range(2)),
         (subprocess, "Popen", 0),
@@ -55,3 +55,13 @@ def test_a_start_that_fails_midway_leaves_no_file_open(
     monkeypatch.undo()
 
     assert sorted(os.listdir(FDS)) == before
+
+
+def test_what_a_child_shares_with_its_worker_needs_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", Shortage(tempfile.TemporaryFile, allowed=0))
+
+    ends = strand.ChildEnds()
+
+    assert os.fstat(ends.memory.fileno()).st_nlink == 0
+    ends.close()
+    ends.abandon()
