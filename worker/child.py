@@ -193,6 +193,9 @@ def main() -> None:
         first.run_forever()
     except (Gone, BrokenPipeError, ConnectionResetError):
         os._exit(0)  # not waiting for threads that a task may have left
+    except BaseException:  # our mistake, or a handler of a signal that a task has left
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
 
 
 if __name__ == "__main__":

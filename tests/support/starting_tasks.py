@@ -86,3 +86,15 @@ def start_and_leave(ctx: TaskContext, how: str, pid_file: str) -> None:
         Path(pid_file).write_text(f"{program.pid}\n")
         program.wait()
     subprocess.run(["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"], check=False)
+
+
+@task("start.alarm")
+def set_alarm(ctx: TaskContext) -> None:
+    """Leaves an alarm behind that goes off after its end, and a thread that does not end."""
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeoutError("nobody waits for this any more")
+
+    signal.signal(signal.SIGALRM, ring)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    signal.setitimer(signal.ITIMER_REAL, 0.3)

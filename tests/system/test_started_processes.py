@@ -96,3 +96,14 @@ def test_nothing_that_a_task_has_started_outlives_its_stop(
         why == "limit"
     )
     assert "child_died" not in bench.log.getvalue()
+
+
+def test_a_child_that_fails_beside_its_tasks_ends_at_once(bench: Bench) -> None:
+    (pid,) = bench.pids()
+
+    left = bench.result_of(bench.add("start.alarm"))
+    bench.until(lambda: "child_died" in bench.log.getvalue())
+
+    assert left.outcome == "completed"
+    assert not lives(pid)
+    assert bench.result_of(bench.add("noop")).outcome == "completed"
