@@ -6,12 +6,13 @@ import tasks; worker and dispatcher never do. Read context.py for what a task se
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any, Final, TypeVar
@@ -151,10 +152,30 @@ def _import(name: str) -> None:
     if known is not None or _is_taken(path):
         raise ImportError(f"another module is called {path.stem}; give the file another name")
     sys.path.append(str(path.parent))  # for what it imports from beside it
+    for beside in _imported_from_beside(path):
+        if _is_taken(beside):
+            place = beside.relative_to(path.parent)
+            name = place.parts[0].removesuffix(".py")
+            raise ImportError(f"another module is called {name}; give {place} beside it another name")
     importlib.import_module(path.stem)
 
 
 def _is_taken(path: Path) -> bool:
     """Whether something else would be imported by this file's name: of the standard library, or a package."""
-    found = importlib.util.find_spec(path.stem)
-    return found is not None and found.origin is not None and Path(found.origin).resolve() != path
+    name = path.parent.name if path.name == "__init__.py" else path.stem
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin is not None and Path(found.origin).resolve() != path.resolve()
+
+
+def _imported_from_beside(path: Path) -> Iterator[Path]:
+    """The files and packages in its folder that a task file names in its imports."""
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for name in names:
+            top = path.parent / name.partition(".")[0]
+            for file in (top / "__init__.py", top.with_suffix(".py")):
+                if file.is_file():
+                    yield file
+                    break

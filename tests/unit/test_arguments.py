@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -182,4 +183,36 @@ def test_a_file_named_like_another_module_is_refused(tmp_path: Path, name: str) 
     path.write_text("")
 
     with pytest.raises(DiscoveryError, match=f"another module is called {name}"):
+        discover([str(path)])
+
+
+@pytest.mark.parametrize(
+    "import_of", ["import unit_beside", "from unit_beside import who", "import unit_beside as u"]
+)
+def test_what_stands_beside_two_files_under_one_name_is_refused(
+    registry: dict[str, Any], tmp_path: Path, import_of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "unit_beside", raising=False)
+    files = [tmp_path / folder / f"unit_{folder}_{len(import_of)}.py" for folder in ("first", "second")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(f"{import_of}\n")
+        (file.parent / "unit_beside.py").write_text(f"who = {file.stem!r}\n")
+
+    discover([str(files[0])])
+    with pytest.raises(DiscoveryError, match=r"another module is called unit_beside; give unit_beside\.py beside"):
+        discover([str(files[1])])
+
+
+def test_a_package_beside_a_file_that_is_hidden_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = tmp_path / "unit_uses_analysis.py"
+    path.write_text("def later():\n    from analysis.mine import numbers\n")
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis/__init__.py").touch()
+
+    with pytest.raises(
+        DiscoveryError, match=r"another module is called analysis; give analysis/__init__\.py beside"
+    ):
         discover([str(path)])
