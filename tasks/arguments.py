@@ -24,6 +24,11 @@ class Arguments:
     """The arguments that `function` takes after its context."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        if _runs_later(function):
+            raise TypeError(
+                f"{function.__name__} is async or yields, so that a call of it does nothing yet; "
+                "put asyncio.run or list around it in a plain function"
+            )
         context, *parameters = inspect.signature(function).parameters.values() or (None,)
         hints = get_type_hints(function, include_extras=True)
         if (
@@ -52,6 +57,11 @@ class Arguments:
             return msgspec.json.decode(payload) | given if self._extra else given
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadPayload(f"{_by_argument(str(error))}; the task takes {self._shape}") from None
+
+
+def _runs_later(function: Callable[..., Any]) -> bool:
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_of_kind(function) for is_of_kind in kinds)
 
 
 def _field(parameter: inspect.Parameter, kind: Any) -> Any:

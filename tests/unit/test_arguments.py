@@ -167,6 +167,8 @@ def test_a_module_that_fails_while_it_is_imported_is_named(tmp_path: Path) -> No
     [
         ("@task\ndef bare(ctx): ...", r'give it a name: @task\("bare"\)'),
         ('@task("unit.noctx")\ndef run(n: int): ...', "run must take the context as its first parameter"),
+        ('@task("unit.async")\nasync def run(ctx): ...', "run is async or yields"),
+        ('@task("unit.yield")\ndef run(ctx): yield', "run is async or yields"),
     ],
 )
 def test_a_slip_in_a_declaration_is_named(tmp_path: Path, declaration: str, reason: str) -> None:
