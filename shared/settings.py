@@ -147,7 +147,14 @@ class Settings:
     @property
     def slots(self) -> int:
         """How many tasks a worker computes at once."""
-        return (os.cpu_count() or 1) if self.worker_slots == "auto" else int(self.worker_slots)
+        return _cores() if self.worker_slots == "auto" else int(self.worker_slots)
+
+
+def _cores() -> int:
+    """How many cores this process may use: of a container or under taskset not all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def load(environment: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:

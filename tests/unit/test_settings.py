@@ -154,8 +154,11 @@ def test_addresses_follow_from_the_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("slots", "count"), [("3", 3), ("auto", 6)])
-def test_slots_may_be_one_per_core(monkeypatch: pytest.MonkeyPatch, slots: str, count: int) -> None:
-    monkeypatch.setattr(settings_module.os, "cpu_count", lambda: 6)
+def test_slots_may_be_one_per_core_that_one_may_use(
+    monkeypatch: pytest.MonkeyPatch, slots: str, count: int
+) -> None:
+    monkeypatch.setattr(settings_module.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(settings_module.os, "sched_getaffinity", lambda _: set(range(6)))
 
     assert Settings(worker_slots=slots).slots == count
 
