@@ -14,6 +14,7 @@ from shared.pidfile import Unwritable, free_names, name_problem, namesake, recor
 from shared.settings import Settings, exit_with_problems, load_or_exit
 from worker.children import UnusableTasks
 from worker.crew import FORWARDED, names, run_crew
+from worker.descriptors import make_room
 from worker.programs import UnknownProgram, allowed
 from worker.worker import Worker
 
@@ -59,6 +60,7 @@ def _run_one(settings: Settings, name: str, types: str | None, burst: bool) -> i
     log = Log(name)
     if other := namesake(settings.data_path, name):
         log("name_taken", name=name, pid=other.pid)
+    make_room(settings.slots, settings.worker_threads)
     try:
         worker = Worker(settings, name, chosen, burst, allowed(settings.command_programs), log)
     except UnknownProgram as problem:
