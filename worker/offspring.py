@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -16,24 +17,30 @@ from typing import Any, NoReturn
 
 def on_signals(stop: Callable[[int, FrameType | None], None]) -> None:
     """Hear SIGTERM with `stop` and leave SIGINT to the worker; what a task starts hears both as any process."""
-    child = os.getpid()
     usual: dict[int, Any] = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    kept = threading.local()  # what a thread that forks had blocked before
 
     def hear(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != child:  # forked so recently that it has not forgotten us
-            forget()
-            signal.raise_signal(number)
-        elif number == signal.SIGTERM:
+        if number == signal.SIGTERM:
             stop(number, frame)
+
+    def hold_back() -> None:
+        # What a forked process hears before it is ready, Python forgets. (SIGINT would be no better off: what its
+        # handler raises at that moment is ignored.)
+        kept.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def let_through() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept.mask)
 
     def forget() -> None:
         for number, handler in usual.items():
             if signal.getsignal(number) is hear:
                 signal.signal(number, handler)
+        let_through()
 
     for number in usual:
         signal.signal(number, hear)  # never SIG_IGN, which programs would inherit
-    os.register_at_fork(after_in_child=forget)
+    os.register_at_fork(before=hold_back, after_in_parent=let_through, after_in_child=forget)
 
 
 def is_left() -> bool:
