@@ -1,5 +1,5 @@
-"""Serves the app with granian in this very process: its front is asynchronous (a slow client holds
-no thread), its WSGI calls run on threads, so that a request may be parked.
+"""Serves the app with granian in this very process: its front is asynchronous (who is idle, or sends
+its headers slowly, holds no thread), its WSGI calls run on threads, so that a request may be parked.
 
 granian usually starts worker processes; its threaded server does the same in one process, which is
 what a database with one writer needs: one pid to lock, to signal and to lose. It insists on a
@@ -18,14 +18,21 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
+from granian._granian import ListenerSpec
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.mt import MTServer
 
 from dispatcher.engine import CannotStart
 
-# Waiting requests hold a thread each; these are for the others.
+# Waiting requests hold a thread each; these are for the others …
 SPARE_THREADS = 32
+# … and these for bodies that come in slowly, which hold one until they are here. A thread is made when
+# it is needed, and takes 60 kB.
+SLOW_THREADS = 256
+# A peer that was silent for so many seconds, and then does not answer so often, is gone: without that,
+# one that vanished in the middle of its request would hold its thread for ever.
+GONE_AFTER = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 # Idle connections count too, and a worker keeps two: room for ten thousand workers. The operating
 # system's own limit on open files may come first (ulimit -n).
 CONNECTIONS_MAX = 20_000
@@ -44,7 +51,7 @@ class Server(MTServer):
             interface=Interfaces.WSGI,
             http=HTTPModes.http1,
             websockets=False,
-            blocking_threads=parked_max + SPARE_THREADS,
+            blocking_threads=parked_max + SPARE_THREADS + SLOW_THREADS,
             backpressure=CONNECTIONS_MAX,
             backlog=1024,
             http1_settings=HTTP1Settings(header_read_timeout=10_000),
@@ -60,6 +67,14 @@ class Server(MTServer):
     def _check_gil(self) -> None:
         pass
 
+    def _init_shared_socket(self) -> None:
+        """Make the listening socket here: the connections that it accepts have its options."""
+        super()._init_shared_socket()  # type: ignore[no-untyped-call]
+        holder: Any = self._shd or ListenerSpec(self.bind_addr, self.bind_port, self.backlog).build()
+        with socket.socket(fileno=os.dup(holder.get_fd())) as listening:
+            _notice_the_gone(listening)
+        self._shd = holder
+
     def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
         """The first signal stops politely, the second at once."""
         if self.interrupt_signal:
@@ -73,6 +88,13 @@ class Server(MTServer):
         killer.start()
         self._on_stop()
         super().shutdown(exit_code)  # type: ignore[no-untyped-call]
+
+
+def _notice_the_gone(listening: socket.socket) -> None:
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in GONE_AFTER.items():
+        if hasattr(socket, option):  # elsewhere the system's own times hold
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def quiet() -> None:
