@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final, NoReturn
 
 from shared import errors
+from shared.wording import clean
 
 OK: Final = 0
 FAILED: Final = 1  # a task that was waited for failed, or a process that should run does not
@@ -45,7 +46,8 @@ def code_of(error: errors.BatonError) -> int:
 
 def line_of(error: errors.BatonError) -> str:
     """The error as a line for people."""
-    return error.message if code_of(error) != REFUSED else f"refused: {error.message}"
+    message = clean(error.message)
+    return message if code_of(error) != REFUSED else f"refused: {message}"
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from shared.wording import clean
+
 INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 
 EVENTS: Final[dict[str, tuple[int, str]]] = {
@@ -107,7 +109,7 @@ class Log:
         now = datetime.now(UTC)
         message = wording.format(**facts).replace("\n", " | ")
         if self.plain:
-            line = f"{now.astimezone():%H:%M:%S} {self.who:<12} {message}"
+            line = f"{now.astimezone():%H:%M:%S} {self.who:<12} {clean(message)}"
         else:
             record = {
                 "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

@@ -31,6 +31,13 @@ def in_words(complaint: str) -> str:
     return f"expected {_WORDS[pattern]}"
 
 
+def clean(text: str) -> str:
+    """Without anything that moves a terminal's cursor or changes its colours: it comes from others."""
+    if text.isprintable():
+        return text
+    return re.sub(r"[^\S ]+", " ", "".join(c if c.isprintable() or c.isspace() else "�" for c in text))
+
+
 def counted(n: int, noun: str) -> str:
     """`1 task`, `2 tasks`: a noun that takes an s, after how many there are."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -19,7 +19,7 @@ from shared.cli.called import hint
 from shared.cli.screen import show, table
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
-from shared.wording import error_in_words, reason_in_words
+from shared.wording import clean, error_in_words, reason_in_words
 
 BARS_MAX = 12  # running tasks shown at once: what fits a small terminal
 ROWS_MAX = 20  # results shown; --json has all
@@ -82,7 +82,7 @@ class _Quiet:
     def _say(self, reason: str, words: str) -> None:
         if reason != self._said:
             self._said = reason
-            self._screen.print(words, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            self._screen.print(clean(words), style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def bars_on(screen: Console) -> Progress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -13,6 +12,8 @@ import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from shared.wording import clean
 
 PIPED_COLUMNS: Final = 100_000  # a pipe has no width
 CELL_CHARS: Final = 300  # of a text in a table; `show` has all of it
@@ -122,11 +123,6 @@ def cell(value: Any, most: int | None = CELL_CHARS) -> Text:
     text = NONE if value is None else clean(f"{value:,}" if isinstance(value, float) else str(value))
     text = text if most is None or len(text) <= most else f"{text[: most - 1]}…"
     return Text(text, style=_STYLES.get(text, ""))
-
-
-def clean(text: str) -> str:
-    """Without anything that moves a terminal's cursor or changes its colours: it comes from others."""
-    return re.sub(r"[^\S ]+", " ", "".join(c if c.isprintable() or c.isspace() else "�" for c in text))
 
 
 # --- time

@@ -33,7 +33,7 @@ from shared.cli.filters import live_ids, of_kind, that_fit
 from shared.cli.watching import watch
 from shared.follow import Follower
 from shared.lifecycle import ENDED, TaskStatus
-from shared.wording import error_in_words
+from shared.wording import clean, error_in_words
 
 SUBMIT = "./add_task.py COUNT --type T --payload JSON"
 tasks = group(
@@ -109,7 +109,7 @@ def _checkpoint(baton: Session, task: dict[str, Any]) -> dict[str, Any] | None:
 def _change(task: dict[str, Any]) -> str:
     """What of a task that is watched deserves a new line."""
     words = [f"task {task['task_id']}", task["status"], screen.percent(task["progress"]), note(task)]
-    return screen.clean("  ".join(word for word in words if word))
+    return clean("  ".join(word for word in words if word))
 
 
 def _picture(task: dict[str, Any]) -> RenderableType:
@@ -118,7 +118,7 @@ def _picture(task: dict[str, Any]) -> RenderableType:
         parts += ["", _attempts(task["attempts"])]
     traceback = (task["error"] or {}).get("traceback") if isinstance(task["error"], dict) else None
     if traceback:
-        parts += ["", *(Text(screen.clean(line), style="dim") for line in str(traceback).splitlines())]
+        parts += ["", *(Text(clean(line), style="dim") for line in str(traceback).splitlines())]
     return screen.stack(*parts)
 
 
@@ -310,7 +310,7 @@ def _print_lines(baton: Session, page: dict[str, Any]) -> None:
         return
     for line in page["lines"]:
         at = screen.clock(line["at"])
-        print(f"{at}  {line['attempt']}  {line['level']:<7}  {screen.clean(line['message'])}")
+        print(f"{at}  {line['attempt']}  {line['level']:<7}  {clean(line['message'])}")
     sys.stdout.flush()
 
 

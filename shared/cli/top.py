@@ -21,6 +21,7 @@ from shared.address import shown
 from shared.cli import screen
 from shared.cli.command import Session, verb
 from shared.lifecycle import GONE, TaskStatus, WorkerState
+from shared.wording import clean
 
 whole = click.Group("whole")  # its verbs stand at the top of the tree
 
@@ -126,9 +127,9 @@ class Watcher:
             Text(f"work     {screen.span(work['useful_seconds'])} useful, {lost}"),
         ]
         if told := paused(counts):
-            lines.append(Text(screen.clean(f"paused   {told}"), style="yellow"))
+            lines.append(Text(clean(f"paused   {told}"), style="yellow"))
         if self.trouble:
-            lines.append(Text(screen.clean(self.trouble), style="red"))
+            lines.append(Text(clean(self.trouble), style="red"))
         for line in lines:  # one line each, or the frame would not fit its terminal
             line.no_wrap, line.overflow = True, "ellipsis"
         return list(lines)

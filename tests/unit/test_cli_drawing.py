@@ -102,10 +102,6 @@ def test_what_checkpoints_hold_is_work_before_its_task_has_completed(
     assert top._share(work) == share
 
 
-def test_texts_lose_what_moves_a_cursor() -> None:
-    assert screen.clean("a\x1b[2J\tb\r\nc\u202e") == "a�[2J b c�"
-
-
 def test_a_narrow_terminal_gets_fewer_columns_rather_than_half_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     def printed(columns: int, headers: tuple[str, ...] = ("task", "status", "worker", "note")) -> list[str]:
         out = Console(width=columns, file=io.StringIO())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared import errors
+from shared import errors, exits
 from shared.errors import BY_CODE, BatonError
 
 
@@ -54,3 +54,8 @@ def test_a_code_that_is_not_known_is_an_error_all_the_same(code: Any) -> None:
 @pytest.mark.parametrize("details", [{"message": "m"}, {"self": 1}, "text", ["a"]])
 def test_strange_details_are_no_trap(details: Any) -> None:
     assert isinstance(errors.from_body(409, {"error": {"code": "conflict", "details": details}}), BatonError)
+
+
+@pytest.mark.parametrize("kind", [errors.Conflict, errors.NotFound, errors.Unreachable])
+def test_a_terminal_obeys_nothing_that_is_told_in_an_error(kind: type[BatonError]) -> None:
+    assert "\x1b" not in exits.line_of(kind("worker \x1b[2J is alive"))

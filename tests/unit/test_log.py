@@ -35,6 +35,14 @@ def test_a_terminal_gets_a_plain_line() -> None:
     assert stream.getvalue().endswith(" worker-1     3 kept result(s) delivered\n")
 
 
+def test_a_terminal_obeys_nothing_that_others_have_said() -> None:
+    stream = _Terminal()
+
+    Log("dispatcher", stream)("fail", task_id=7, attempt=2, next="scheduled", reason="no\x1b[2J\nluck\x9b2J")
+
+    assert stream.getvalue().endswith(" (scheduled): no�[2J | luck�2J\n")
+
+
 def test_whoever_read_the_log_may_leave() -> None:
     stream = io.StringIO()
     log = Log("dispatcher", stream)

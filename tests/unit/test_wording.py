@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from shared import flows, operating, protocol, schedules, settings
-from shared.wording import counted, in_words, spelled
+from shared.wording import clean, counted, in_words, spelled
 
 MODULES = (flows, operating, protocol, schedules, settings)
 TAKEN_APART = re.compile(r"Meta\([^)]*pattern=")
@@ -44,3 +44,8 @@ def test_other_complaints_stay_as_they_are() -> None:
 
 def test_only_one_of_a_thing_is_told_without_an_s() -> None:
     assert [counted(n, "task") for n in (0, 1, 2)] == ["0 tasks", "1 task", "2 tasks"]
+
+
+def test_texts_lose_what_moves_a_cursor() -> None:
+    assert clean("a\x1b[2J\tb\r\nc\u202e") == "a�[2J b c�"
+    assert clean("ä text of 1 line") == "ä text of 1 line"
