@@ -7,9 +7,9 @@ if [ $# -ne 1 ]; then
     echo "usage: deploy/backup.sh FOLDER" >&2
     exit 2
 fi
-mkdir -p "$1"
-folder=$(cd "$1" && pwd)
-cd "$(dirname "$0")/.."
+mkdir -p -- "$1"
+folder=$(readlink -f -- "$1")
+cd "$(dirname "$(readlink -f "$0")")/.."
 deploy/venv.sh
 url=$(.venv/bin/python -c 'from shared.settings import load_or_exit; print(load_or_exit().database_address)')
 if [ ! -f "${url#sqlite:///}" ]; then
@@ -17,14 +17,22 @@ if [ ! -f "${url#sqlite:///}" ]; then
     exit 2
 fi
 copy="$folder/baton-$(date -u +%Y%m%dT%H%M%SZ).db"
-trap 'rm -f "$copy.part" "$copy.part-journal"' EXIT
-# apsw's shell has the SQLite of the dispatcher; the system's may be one that loses commits.
-.venv/bin/python -m apsw "file:${url#sqlite:///}?mode=ro" "VACUUM INTO '$copy.part'"
-if [ "$(.venv/bin/python -m apsw "$copy.part" 'PRAGMA integrity_check(1)')" != ok ]; then
-    echo "the copy is damaged, and so is ${url#sqlite:///}" >&2
-    exit 1
-fi
-sync "$copy.part"
-mv "$copy.part" "$copy"
+part=$(mktemp "$copy.part.XXXXXX") # of our own: another backup may be under way
+trap 'rm -f "$part" "$part-journal"' EXIT
+# apsw has the SQLite of the dispatcher; the system's may be one that loses commits.
+.venv/bin/python - "${url#sqlite:///}" "$part" <<'END'
+import sys
+import apsw
+served, part = sys.argv[1:]
+try:
+    apsw.Connection(served, flags=apsw.SQLITE_OPEN_READONLY).execute("VACUUM INTO ?", [part])
+    whole = apsw.Connection(part).execute("PRAGMA integrity_check(1)").get == "ok"
+except apsw.Error as problem:
+    sys.exit(f"no copy was made: {problem}")
+if not whole:
+    sys.exit(f"the copy is damaged, and so is {served}")
+END
+sync "$part"
+mv "$part" "$copy"
 sync "$folder" # the name as well
 echo "$copy"

@@ -82,6 +82,26 @@ def test_a_worker_keeps_its_task_over_a_restored_backup(baton: Cluster, tmp_path
     assert baton.client.stats()["tasks"]["total"] == 1
 
 
+def test_backups_may_be_made_at_the_same_time_and_into_folders_of_any_name(tmp_path: Path) -> None:
+    odd = tmp_path / "it's 100% #1?"
+    with cluster(odd), ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: backup(odd / "data", odd / "copies"), range(3)))
+
+    assert [(made.returncode, made.stderr) for made in done] == [(0, "")] * 3
+    assert {Path(made.stdout.strip()) for made in done} == set((odd / "copies").iterdir())
+
+
+def test_where_no_copy_can_be_made_one_line_says_why(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "baton.db").write_bytes(b"no database" * 1000)
+
+    done = backup(data, tmp_path / "copies")
+
+    assert (done.returncode, done.stderr) == (1, "no copy was made: file is not a database\n")
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
 def test_without_a_database_there_is_no_backup(tmp_path: Path) -> None:
     done = backup(tmp_path / "nothing", tmp_path / "copies")
 
