@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from configparser import RawConfigParser
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +50,13 @@ def test_systemd_leaves_the_children_of_a_worker_to_it() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "deploy").glob("*.sh")), ids=lambda path: path.name)
 def test_scripts_are_short_and_can_be_run(path: os.PathLike[str]) -> None:
     assert os.access(path, os.X_OK)
+
+
+@pytest.mark.parametrize("name", ["cleanup.sh", "start_dispatcher.sh", "start_worker.sh"])
+def test_a_script_may_be_started_through_a_link(tmp_path: Path, name: str) -> None:
+    link = tmp_path / name
+    link.symlink_to(ROOT / name)
+
+    done = subprocess.run([link, "--help"], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(f"Usage: ./{name}")
