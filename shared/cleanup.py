@@ -25,6 +25,14 @@ _KINDS: Final[tuple[pidfile.Kind, ...]] = ("crew", "worker", "dispatcher")
 def main(remove_data: bool, yes: bool) -> None:
     """Stop the dispatcher and workers whose records are in DATA_DIR."""
     data = load_or_exit().data_path
+    with exits.exit_codes():
+        try:
+            _clean(data, remove_data, yes)
+        except OSError as problem:
+            exits.fail(f"{problem.filename or data}: {problem.strerror}", exits.FAILED)
+
+
+def _clean(data: Path, remove_data: bool, yes: bool) -> None:
     if remove_data and data.exists() and _is_ours(data) and sys.stdin.isatty() and not yes:
         click.echo(f"{data} holds {_content(data)}")
         if not click.confirm("Stop what runs there and remove it?"):
@@ -39,14 +47,18 @@ def _stop(data: Path, kind: pidfile.Kind) -> None:
     records = pidfile.records(data, kind)
     running = [record for record in records if record.alive]
     stubborn = pidfile.stop(records, POLITE_SECONDS)
+    foreign = []
     for record in running:
         what = f"{kind} {record.pid}" + (f" ({record.name})" if record.name else "")
-        if record in stubborn:
-            pidfile.send(record.pid, signal.SIGKILL)
+        if record in stubborn and not pidfile.send(record.pid, signal.SIGKILL):
+            foreign.append(what)
+        elif record in stubborn:
             record.path.unlink(missing_ok=True)
             print(f"{what} did not stop in {POLITE_SECONDS:g} s: killed")
         else:
             print(f"{what} stopped")
+    if foreign:
+        exits.fail(f"left alone, since of another user: {', '.join(foreign)}", exits.FAILED)
     if not running and kind != "crew":
         print(f"no {kind} runs with DATA_DIR={data}")
 
@@ -59,7 +71,12 @@ def _remove(data: Path) -> None:
         print(f"{data} does not look like Baton's data folder (no baton.db, run, outbox or logs): left alone")
         sys.exit(1)
     print(f"removing {data}: {_content(data)}")
-    shutil.rmtree(data)
+    for entry in data.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    with contextlib.suppress(
+        OSError
+    ):  # a link to it, a disk of its own, or in a folder of root's: it stays, empty
+        data.rmdir()
 
 
 def _content(data: Path) -> str:

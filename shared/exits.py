@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-from shared import errors
+from shared import errors, pidfile
 from shared.wording import clean
 
 OK: Final = 0
@@ -75,6 +75,8 @@ def exit_codes(interrupted: str = "interrupted") -> Iterator[None]:
         sys.stdout.flush()
     except errors.BatonError as error:
         fail(line_of(error), code_of(error))
+    except pidfile.Unwritable as problem:
+        fail(str(problem), USAGE)
     except KeyboardInterrupt:
         fail(interrupted, INTERRUPTED)
     except UnicodeEncodeError as error:

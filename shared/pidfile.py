@@ -23,7 +23,7 @@ _NAME: Final = re.compile(rf"[\w@+-][\w.@+-]{{0,{NAME_CHARS - 1}}}")
 
 
 class Unwritable(Exception):
-    """Nothing can be written to DATA_DIR; the message says why."""
+    """Nothing can be written to DATA_DIR, or even read there; the message says why."""
 
 
 def name_problem(name: str) -> str | None:
@@ -69,8 +69,11 @@ def unwritable(data_path: Path, problem: OSError) -> str:
 
 
 def records(data_path: Path, kind: Kind) -> list[Record]:
-    """The records of a kind, also of those that ended without tidying up, by name and pid."""
-    found = [_read(path) for path in (data_path / "run").glob(f"{kind}-*.pid")]
+    """The records of a kind, also of those that ended without tidying up, by name and pid; raises Unwritable."""
+    try:
+        found = [_read(path) for path in (data_path / "run").glob(f"{kind}-*.pid")]
+    except OSError as problem:
+        raise Unwritable(unwritable(data_path, problem)) from None
     return sorted(filter(None, found), key=lambda record: (len(record.name), record.name, record.pid))
 
 
@@ -91,11 +94,9 @@ def stop(those: Sequence[Record], seconds: float) -> list[Record]:
 
     The records of those that are gone are removed.
     """
-    for record in those:
-        if record.alive:
-            send(record.pid, signal.SIGTERM)
+    asked = [record for record in those if not record.alive or send(record.pid, signal.SIGTERM)]
     give_up_at = time.monotonic() + seconds
-    for record in those:
+    for record in asked:
         while record.alive and time.monotonic() < give_up_at:
             time.sleep(0.05)
         if not record.alive:
@@ -109,10 +110,15 @@ def _forget(record: Path) -> None:
         record.unlink()
 
 
-def send(pid: int, number: signal.Signals) -> None:
-    """Signal a process that may have gone."""
-    with contextlib.suppress(ProcessLookupError):
+def send(pid: int, number: signal.Signals) -> bool:
+    """Signal a process that may have gone; False: it is another user's, and may not be."""
+    try:
         os.kill(pid, number)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True
 
 
 def _read(path: Path) -> Record | None:

@@ -37,8 +37,8 @@ def main(name: str | None, count: int, types: str | None, burst: bool, **given: 
     if name is not None and (wrong := name_problem(name)) is not None:
         raise click.BadParameter(f"{name!r}: {wrong}", param_hint="NAME")
     settings = load_or_exit(given)
-    called = _names(name, count, settings.data_path)
     try:
+        called = _names(name, count, settings.data_path)
         with recorded(settings.data_path, "worker" if count == 1 else "crew", called[0]):
             if count > 1:
                 options = {**given, "types": types}

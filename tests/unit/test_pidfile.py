@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import subprocess
 import sys
@@ -87,3 +89,24 @@ def test_a_zombie_is_not_alive() -> None:
 
 def test_no_process_has_pid_zero() -> None:
     assert not pidfile.alive(0, "")
+
+
+def test_a_process_of_another_user_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refuse)
+    with pidfile.recorded(tmp_path, "worker"):
+        those = pidfile.records(tmp_path, "worker")
+
+        assert pidfile.stop(those, seconds=math.inf) == those
+
+
+def test_a_folder_that_may_not_be_read_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path, pattern: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "glob", refuse)
+
+    with pytest.raises(pidfile.Unwritable, match=f"DATA_DIR={tmp_path} cannot be written"):
+        pidfile.free_names(tmp_path, 1)
