@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -72,8 +73,10 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[M]) -> M:
 
 def _unreadable(data: bytes, error: msgspec.DecodeError) -> errors.Refused:
     """Some texts are JSON to others but cannot be kept: NaN, Infinity, lone surrogates."""
+    if data.startswith(codecs.BOM_UTF8):
+        return errors.Malformed("the body begins with a byte order mark; send it as UTF-8 without one")
     try:
-        json.loads(data)
+        json.loads(data.decode())  # as text: of bytes it would take other encodings, too
     except (ValueError, RecursionError):
         return errors.Malformed(f"the body is not JSON: {error}")
     return errors.Invalid(f"NaN, Infinity and lone surrogates cannot be kept: {error}", field="")

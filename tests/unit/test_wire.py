@@ -40,3 +40,15 @@ def test_who_names_what_there_is_not_is_told_what_there_is(message: Any, kind: A
 
     assert str(refused.value).startswith(told)
     assert refused.value.details["field"] == told.split(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'\xef\xbb\xbf{"type": "noop"}', "the body begins with a byte order mark; send it as UTF-8 without one"),
+        ('{"type": "noop"}'.encode("utf-16-le"), "the body is not JSON: "),
+    ],
+)
+def test_another_encoding_is_not_taken_for_a_value_that_cannot_be_kept(body: bytes, told: str) -> None:
+    with pytest.raises(errors.Malformed, match=f"^{told}"):
+        wire.decode(body, msgspec.json.Decoder(Submission))
