@@ -73,9 +73,7 @@ def _remove(data: Path) -> None:
     print(f"removing {data}: {_content(data)}")
     for entry in data.iterdir():
         shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    with contextlib.suppress(
-        OSError
-    ):  # a link to it, a disk of its own, or in a folder of root's: it stays, empty
+    with contextlib.suppress(OSError):  # a link, a disk of its own, or in a folder of root's: it stays, empty
         data.rmdir()
 
 
