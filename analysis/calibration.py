@@ -25,6 +25,7 @@ from shared.protocol import Checkpoint, Exchange, ExchangeAnswer, Grant, Holding
 
 CONNECTIONS: Final = 64
 CONNECTIONS_TRIED: Final = 4000
+_MEASURED_SECONDS: Final = 1.0  # of the dispatcher's processor, for each kind of message
 _ANSWER_SECONDS: Final = 3.0  # /health takes a millisecond
 _SYNCS: Final = 40
 _HEAD: Final = (
@@ -46,17 +47,17 @@ class Costs(Struct):
     connections_end: bool = False  # was there one that was not?
 
 
-def calibrate(seconds: float = 1.0) -> Costs:
-    """Measure each kind of message for so many seconds on a dispatcher of our own."""
+def calibrate() -> Costs:
+    """Measure each kind of message on a dispatcher of our own."""
     with tempfile.TemporaryDirectory(prefix="baton-calibration-") as folder:
         path = Path(folder)
         commit = _sync_seconds(path)
         with cluster(path) as baton:
             with_workers = _Callers(baton)
             try:
-                beat = with_workers.measure(with_workers.heartbeat, seconds)
-                save = with_workers.measure(with_workers.checkpoint, seconds)
-                work = with_workers.measure(with_workers.work, seconds)
+                beat = with_workers.measure(with_workers.heartbeat)
+                save = with_workers.measure(with_workers.checkpoint)
+                work = with_workers.measure(with_workers.work)
             finally:
                 with_workers.close()
             answered, ended = _count_connections(baton.port)
@@ -97,12 +98,12 @@ class _Callers:
         claims = self._call([Exchange(worker, want=1) for worker in self._workers])
         self._grants: list[Grant] = [answer.tasks[0] for answer in claims]
 
-    def measure(self, message: Callable[[WorkerInfo, Grant], Exchange], seconds: float) -> float:
+    def measure(self, message: Callable[[WorkerInfo, Grant], Exchange]) -> float:
         """Processor seconds of the dispatcher for one message of a kind."""
         assert self._baton.dispatcher is not None
         pids = machine.tree(self._baton.dispatcher.pid)
         used = sent = 0.0
-        while used < seconds:
+        while used < _MEASURED_SECONDS:
             if message == self.work:  # what will be claimed; not part of the cost
                 self._baton.client.submit_many([Submission("noop")] * CONNECTIONS * 10)
             before = machine.cpu_seconds(pids)

@@ -60,13 +60,13 @@ def label(panel: Axes, title: str, x: str, y: str) -> None:
     panel.set_ylabel(y)
 
 
-def legend_below(made: Figure, panels: Sequence[Axes], columns: int = 2) -> None:
+def legend_below(made: Figure, panels: Sequence[Axes]) -> None:
     """One legend for all panels, under them, where it covers nothing."""
     handles: dict[str, Any] = {}
     for panel in panels:
         for handle, name in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
-    made.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9)
+    made.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=9)
 
 
 def count_axis(panel: Axes, values: list[int]) -> None:

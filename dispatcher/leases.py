@@ -120,7 +120,7 @@ class Leases:
         (answer.cancel if cancelled else answer.lost).append(TaskAttempt(task_id, attempt))
 
     def readopt(
-        self, tx: Transaction, worker: Worker, task_id: int, attempt: int, lease_id: str, *, running: bool = False
+        self, tx: Transaction, worker: Worker, task_id: int, attempt: int, lease_id: str, *, running: bool
     ) -> bool:
         """A reclaimed grant goes on as if nothing had been, unless somebody claimed the task since.
 

@@ -49,7 +49,7 @@ class Executor:
     """The children and what they work on."""
 
     def __init__(
-        self, hand: Hand, pace: Pace, memo: Memo, log: Log, *, slots: int, options: str, threads: int = 1
+        self, hand: Hand, pace: Pace, memo: Memo, log: Log, *, slots: int, options: str, threads: int
     ) -> None:
         self._hand = hand
         self._pace = pace

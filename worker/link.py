@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -36,8 +36,6 @@ _PRECIOUS_SECONDS: Final = 1.0
 # After so much silence the next message, whoever sends it, lists what we hold: it is the heartbeat.
 _SILENCE_SECONDS: Final = 2.0
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # counts a suspended machine's time
-
-State = Literal["running", "draining", "stopped"]
 
 
 class Link:
