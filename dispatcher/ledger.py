@@ -315,8 +315,8 @@ class Ledger:
     def prune(self) -> int:
         """Remove tasks that ended longer than RETENTION_DAYS ago; returns how many.
 
-        Bite after bite, so that the writer serves others between them, for a tenth of a second at most:
-        some thousand tasks a second in all, and the other duties of the monitor are not kept waiting.
+        Bite after bite, so that the writer serves others between them, for PRUNE_SECONDS at most: the
+        other duties of the monitor are not kept waiting.
         """
         before = self._old_before()
         self._prune_flows(before)

@@ -37,7 +37,7 @@ Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
-Threads = Annotated[int, Meta(ge=1, le=1000)]  # each takes three file descriptors of its worker
+Threads = Annotated[int, Meta(ge=1, le=1000)]  # each takes four file descriptors of its worker
 
 
 # What options of command lines stand for.
