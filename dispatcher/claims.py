@@ -19,14 +19,13 @@ from dispatcher.gate import Candidate, Gate
 from dispatcher.lanes import Served, split
 from dispatcher.registry import Worker
 from dispatcher.submissions import HAS_PARENTS
-from dispatcher.transaction import Transaction, grouped
+from dispatcher.transaction import Transaction, encoded, grouped
 from shared.lifecycle import TaskStatus
 from shared.protocol import BODY_BYTES_MAX, EMPTY_OBJECT, WANT_MAX, Grant, GrantedCheckpoint
 from shared.settings import Settings
 
 ANSWER_BYTES = 8 * 1024 * 1024  # bodies in one claim's answer
 LOOKS = 12  # at the head of the lanes, each twice as far: behind a thousand that may not start now
-_encode = msgspec.json.Encoder().encode
 
 
 class Claim(NamedTuple):
@@ -63,7 +62,7 @@ class Claims:
         ids = [candidate[1] for candidate in chosen]
         lease_id = secrets.token_urlsafe(16)  # 128 random bits
         tx.claim(
-            task_ids=_encode(ids).decode(),
+            task_ids=encoded(ids),
             alone=int(len(chosen) == 1),
             worker_key=worker_key,
             lease_id=lease_id,

@@ -16,7 +16,7 @@ import msgspec
 from dispatcher import attempts, checks, limits, logs
 from dispatcher.attempts import Held, Reports
 from dispatcher.registry import Registry, Worker
-from dispatcher.transaction import Transaction, rows
+from dispatcher.transaction import Transaction, columns, encoded
 from shared.lifecycle import Outcome, TaskStatus
 from shared.protocol import (
     CRASH_LIMIT_DEFAULT,
@@ -67,11 +67,9 @@ class Leases:
                 self.reclaim(tx, held, worker.name, "its worker no longer holds it", counts=False)
         if renewed:
             names = ("task_id", "attempt", "lease_id", "running", "progress", "message")
-            columns = dict(zip(names, map(list, zip(*renewed, strict=True)), strict=True))
-            tx.renew(lease_expires_at=tx.lease_now + self.settings.lease_seconds, **columns)
+            tx.renew(lease_expires_at=tx.lease_now + self.settings.lease_seconds, **columns(names, renewed))
         if missing:
-            ids, numbers, leases = map(list, zip(*missing, strict=True))
-            tx.miss(task_id=ids, attempt=numbers, lease_id=leases, lease_now=tx.lease_now)
+            tx.miss(lease_now=tx.lease_now, **columns(("task_id", "attempt", "lease_id"), missing))
         if listed:
             self._look_for(tx, worker, listed, answer)
 
@@ -90,7 +88,7 @@ class Leases:
         self, tx: Transaction, worker: Worker, listed: dict[tuple[int, str], Holding], answer: ExchangeAnswer
     ) -> None:
         """Listed grants that this worker does not hold. Most have just ended by its other conversation."""
-        ended = tx.ended_grants(rows=rows(*map(list, zip(*listed, strict=True))))
+        ended = tx.ended_grants(rows=encoded(list(listed)))
         ends = {(task_id, lease_id): (attempt, outcome) for task_id, lease_id, attempt, outcome in ended}
         for (task_id, lease_id), entry in listed.items():
             attempt, outcome = ends.get((task_id, lease_id), (None, None))

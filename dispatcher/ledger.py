@@ -39,7 +39,6 @@ from shared.settings import Settings
 BITE = 500  # rows in one transaction of a background duty: some ten milliseconds of the writer
 PRUNE_SECONDS = 0.02  # at a time: a task that falls due meanwhile does not wait for longer
 KEY_SECONDS = 86400.0  # how long the answer to a request with an Idempotency-Key is kept
-_encode = msgspec.json.Encoder().encode
 
 
 class Ledger:

@@ -13,11 +13,9 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
 from dispatcher.database import Database
 from dispatcher.lanes import lane, split
-from dispatcher.transaction import Transaction
+from dispatcher.transaction import Transaction, encoded
 from shared import errors
 from shared.lifecycle import TaskStatus
 from shared.operating import LimitName, LimitSetting, LimitView
@@ -29,7 +27,6 @@ UNLIMITED = 2**31
 MOMENTS = 1000  # of a window that are told apart at most: each claim adds up what was started at each
 OPENING_SECONDS = 0.02  # a window that moves on all the time is looked at no more often than this
 Kind = Literal["queue", "type", "key"]
-_encode = msgspec.json.Encoder().encode
 
 
 class Limit(NamedTuple):
@@ -54,7 +51,7 @@ def room(tx: Transaction, limit: Limit, running: int) -> int:
 
 def of_keys(tx: Transaction, names: Iterable[str]) -> dict[str, Limit]:
     """The limits of these keys, where they have one."""
-    rows = tx.key_limits(names=_encode(sorted(names)).decode())
+    rows = tx.key_limits(names=encoded(sorted(names)))
     return {row[1]: Limit(*row) for row in rows}
 
 

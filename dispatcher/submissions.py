@@ -9,7 +9,7 @@ import msgspec
 
 from dispatcher.checks import Times
 from dispatcher.lanes import lane
-from dispatcher.transaction import Transaction, encoded, grouped
+from dispatcher.transaction import Transaction, columns, encoded, grouped
 from shared.lifecycle import TaskStatus
 from shared.protocol import Submission
 
@@ -163,8 +163,7 @@ def _restrict(
     ]
     if restricted:
         names = ("task_id", "deadline_at", "stall_seconds", "unique_key", "limit_key")
-        columns = dict(zip(names, map(list, zip(*restricted, strict=True)), strict=True))
-        tx.restrict(**columns)
+        tx.restrict(**columns(names, restricted))
 
 
 def _store_bodies(tx: Transaction, ids: Sequence[int], submissions: Sequence[Submission]) -> None:

@@ -147,8 +147,8 @@ class Transaction:
             self.add_count(shard=self._shard, rows=encoded(changed))
         in_flows = sorted((flow_id, status, n) for (flow_id, status), n in self.flow_counts.items() if n)
         if in_flows:
-            flow_ids, statuses, ns = (list(column) for column in zip(*in_flows, strict=True))
-            self.add_flow_count(shard=self._shard, flow_id=flow_ids, status=statuses, n=ns, now=self.now)
+            counts = columns(("flow_id", "status", "n"), in_flows)
+            self.add_flow_count(shard=self._shard, now=self.now, **counts)
         completed = sum(n for _, _, status, n in changed if status == TaskStatus.COMPLETED and n > 0)
         if completed:
             self.add_completions(shard=self._shard, second=int(self.now), n=completed)
@@ -156,9 +156,9 @@ class Transaction:
             self.add_work(shard=self._shard, kind=list(self.work), seconds=list(self.work.values()))
 
 
-def rows(*columns: Iterable[Any]) -> str:
-    """Columns of one length as the JSON array of arrays that set-based statements take."""
-    return _encode(list(zip(*columns, strict=True))).decode()
+def columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:
+    """Rows, one at least, as the columns by name that `*!` statements take."""
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def encoded(values: Sequence[Any]) -> str:

@@ -1,6 +1,6 @@
 -- Every statement, by name. Suffix: none = rows, ^ = one row, $ = one value, ! = nothing, *! = nothing, and
 -- once per row of the columns given. Where many tasks move at once, a
--- single statement takes :rows, a JSON array of arrays (see transaction.rows): half the time of a
+-- single statement takes :rows, a JSON array of arrays (see transaction.encoded): half the time of a
 -- statement per row, and the interpreter is free for other threads meanwhile. Times arrive as :now (wall
 -- clock) and :lease_now (lease clock). "The fence" is task_id, attempt and lease_id of the current
 -- grant, together with status = 'in-progress': without it a late report would change the task. There
