@@ -15,7 +15,7 @@ from dispatcher.expected import instead
 from dispatcher.idempotency import Answer
 from shared import errors
 from shared.flows import FlowSubmission, ForeignFlow, from_foreign, is_foreign
-from shared.protocol import REQUEST_BYTES_MAX
+from shared.protocol import REQUEST_BYTES_MAX, Nothing
 from shared.wording import in_words
 
 M = TypeVar("M")
@@ -23,6 +23,7 @@ _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 _FIELD = re.compile(r"field `(.+?)`")
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_nothing = msgspec.json.Decoder(Nothing)
 _flow = msgspec.json.Decoder(FlowSubmission)
 _foreign_flow = msgspec.json.Decoder(ForeignFlow)
 
@@ -101,6 +102,12 @@ def query(kind: type[M]) -> M:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(error, kind) from None
+
+
+def nothing() -> None:
+    """A POST that needs nothing: no query, and no body or an empty object; anything else is refused."""
+    query(Nothing)
+    decode(body(optional=True), _nothing)
 
 
 def answer(value: Any, status: int = 200) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from flask import Blueprint, Response, request
 
 from dispatcher import wire
@@ -13,8 +12,6 @@ from dispatcher.idempotency import Answer, Repeatable
 from dispatcher.ledger import Ledger
 from shared.flows import FlowFilter
 from shared.protocol import Nothing
-
-_nothing = msgspec.json.Decoder(Nothing)
 
 
 def blueprint(ledger: Ledger) -> Blueprint:
@@ -37,15 +34,13 @@ def blueprint(ledger: Ledger) -> Blueprint:
 
     @routes.post("/flows/<int:flow_id>/cancel")
     def cancel(flow_id: int) -> Response:
-        wire.query(Nothing)
-        wire.decode(wire.body(optional=True), _nothing)
+        wire.nothing()
         ledger.flows.cancel(flow_id)
         return wire.answer(ledger.flows.show(flow_id))
 
     @routes.post("/flows/<int:flow_id>/revive")
     def revive(flow_id: int) -> Response:
-        wire.query(Nothing)
-        wire.decode(wire.body(optional=True), _nothing)
+        wire.nothing()
         ledger.flows.revive(flow_id)
         return wire.answer(ledger.flows.show(flow_id))
 

@@ -14,7 +14,6 @@ from shared.operating import LimitName, LimitSetting
 from shared.protocol import Nothing, QueueName
 
 _setting = msgspec.json.Decoder(LimitSetting)
-_nothing = msgspec.json.Decoder(Nothing)
 
 
 def blueprint(ledger: Ledger, records: Records) -> Blueprint:
@@ -66,8 +65,7 @@ def _add_pauses(routes: Blueprint, ledger: Ledger, records: Records) -> None:
         return _pause("type", name, False)
 
     def _pause(kind: Kind, name: str, paused: bool) -> Response:
-        wire.query(Nothing)
-        wire.decode(wire.body(optional=True), _nothing)
+        wire.nothing()
         try:
             msgspec.convert(name, QueueName)
         except msgspec.ValidationError:

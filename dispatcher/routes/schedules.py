@@ -14,7 +14,6 @@ from shared.schedules import ScheduleChange, ScheduleFilter, ScheduleSubmission,
 
 _schedule = msgspec.json.Decoder(ScheduleSubmission)
 _change = msgspec.json.Decoder(ScheduleChange)
-_nothing = msgspec.json.Decoder(Nothing)
 
 
 def blueprint(ledger: Ledger) -> Blueprint:
@@ -63,21 +62,17 @@ def _told(view: ScheduleView, warning: str | None) -> dict[str, Any]:
 def _add_steering(routes: Blueprint, ledger: Ledger) -> None:
     """The routes that take no body."""
 
-    def nothing() -> None:
-        wire.query(Nothing)
-        wire.decode(wire.body(optional=True), _nothing)
-
     @routes.post("/schedules/<name>/pause")
     def pause(name: str) -> Response:
-        nothing()
+        wire.nothing()
         return wire.answer(ledger.schedules.pause(name, True))
 
     @routes.post("/schedules/<name>/resume")
     def resume(name: str) -> Response:
-        nothing()
+        wire.nothing()
         return wire.answer(ledger.schedules.pause(name, False))
 
     @routes.post("/schedules/<name>/run")
     def run(name: str) -> Response:
-        nothing()
+        wire.nothing()
         return wire.answer(ledger.schedules.fire_now(name), 201)

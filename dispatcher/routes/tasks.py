@@ -22,7 +22,6 @@ _revival = msgspec.json.Decoder(Revival)
 _later = msgspec.json.Decoder(Later)
 _drop = msgspec.json.Decoder(Drop)
 _revive_many = msgspec.json.Decoder(ReviveMany)
-_nothing = msgspec.json.Decoder(Nothing)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -60,8 +59,7 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
 
     @routes.post("/tasks/<int:task_id>/cancel")
     def cancel(task_id: int) -> Response:
-        wire.query(Nothing)
-        wire.decode(wire.body(optional=True), _nothing)
+        wire.nothing()
         ledger.cancel(task_id)
         return wire.answer(records.task(task_id))
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
 from flask import Blueprint, Response
 
 from dispatcher import wire
 from dispatcher.ledger import Ledger
 from dispatcher.records import Records
 from shared.protocol import Nothing
-
-_nothing = msgspec.json.Decoder(Nothing)
 
 
 def blueprint(ledger: Ledger, records: Records) -> Blueprint:
@@ -49,8 +46,7 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
         return _order(worker, "drain")
 
     def _order(worker: str, ordered: Literal["pause", "drain"] | None) -> Response:
-        wire.query(Nothing)
-        wire.decode(wire.body(optional=True), _nothing)
+        wire.nothing()
         worker_id = records.worker(worker).worker_id
         ledger.order_worker(worker_id, ordered)
         return wire.answer(records.worker(worker_id))
