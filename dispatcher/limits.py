@@ -146,8 +146,9 @@ class Limits:
     # ------------------------------------------------------------------ operators
 
     def put(self, setting: LimitSetting) -> LimitView:
-        """Set a limit, in place of the one there was; returns it. What runs already goes on."""
+        """Set a limit, in place of the one there was; returns it. What runs already goes on. Invalid."""
         kind, name = named(setting)
+        _check(setting)
         values: dict[str, Any] = {"max_running": setting.max_running, "max_starts": setting.max_starts}
         with_window = values | {"per_seconds": setting.per_seconds}
 
@@ -286,6 +287,15 @@ def _wake(tx: Transaction, kind: str, name: str) -> None:
     for (where,) in tx.pending_lanes():
         if split(where)[kind == "type"] == name:
             tx.arrived(where, WANT_MAX)
+
+
+def _check(setting: LimitSetting) -> None:
+    """Raises Invalid if it limits nothing."""
+    if (setting.max_starts is None) != (setting.per_seconds is None):
+        missing = "max_starts" if setting.max_starts is None else "per_seconds"
+        raise errors.Invalid(f"max_starts and per_seconds go together; {missing} is missing", field=missing)
+    if setting.max_running is None and setting.max_starts is None:
+        raise errors.Invalid("give max_running, or max_starts with per_seconds, or all", field="max_running")
 
 
 def named(setting: LimitName) -> tuple[Kind, str]:

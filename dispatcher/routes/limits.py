@@ -29,8 +29,7 @@ def blueprint(ledger: Ledger, records: Records) -> Blueprint:
     @routes.put("/limits")
     def put_limit() -> Response:
         wire.query(Nothing)
-        setting = wire.decode(wire.body(), _setting)
-        return wire.answer(ledger.limits.put(_complete(setting)))
+        return wire.answer(ledger.limits.put(wire.decode(wire.body(), _setting)))
 
     @routes.delete("/limits")
     def remove_limit() -> Response:
@@ -74,14 +73,3 @@ def _add_pauses(routes: Blueprint, ledger: Ledger, records: Records) -> None:
         ledger.limits.pause(kind, name, paused)
         answer = {kind: name, "paused": paused}
         return wire.answer(answer if warning is None else {**answer, "warning": warning})
-
-
-def _complete(setting: LimitSetting) -> LimitSetting:
-    """The setting, if it limits anything; raises Invalid."""
-    named(setting)
-    if (setting.max_starts is None) != (setting.per_seconds is None):
-        missing = "max_starts" if setting.max_starts is None else "per_seconds"
-        raise errors.Invalid(f"max_starts and per_seconds go together; {missing} is missing", field=missing)
-    if setting.max_running is None and setting.max_starts is None:
-        raise errors.Invalid("give max_running, or max_starts with per_seconds, or all", field="max_running")
-    return setting
