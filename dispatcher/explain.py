@@ -14,7 +14,7 @@ import msgspec
 
 from dispatcher import limits
 from dispatcher.database import Database
-from dispatcher.lanes import Served, lane, split
+from dispatcher.lanes import Served, is_of, lane, split
 from dispatcher.limits import Limit
 from dispatcher.transaction import Transaction, encoded
 from dispatcher.views import iso
@@ -151,7 +151,7 @@ def _not_due(tx: Transaction, task: Standing) -> Reason:
 
 def _paused(tx: Transaction, task: Standing) -> Reason | None:
     for kind, name in tx.pauses():
-        if name == (task.queue if kind == "queue" else task.type):
+        if is_of(task.lane, kind, name):
             advice = f"./baton {kind}s resume {name}, or POST /{kind}s/{name}/resume"
             return Reason("paused", f"the {kind} {name!r} is paused; resume it with {advice}", {kind: name})
     return None
@@ -191,14 +191,12 @@ def _queues(worker: LivingWorker) -> list[str]:
 
 def _limited(tx: Transaction, task: Standing) -> Reason | None:
     own = {("queue", task.queue), ("type", task.type), ("key", task.limit_key)}
-    running = limits.running_in_lanes(tx)
+    in_lanes = limits.running_in_lanes(tx)
     for limit in (Limit(*row) for row in tx.limit_views()):
-        if (limit.kind, limit.name) not in own:
-            continue
-        of_key = limit.kind == "key"
-        n = tx.running_of_key(name=limit.name) if of_key else limits.matching(limit.kind, limit.name, running)
-        if limits.room(tx, limit, n) == 0:
-            return _full(tx, limit, n)
+        if (limit.kind, limit.name) in own:
+            running = limits.running_under(tx, limit, in_lanes)
+            if limits.room(tx, limit, running) == 0:
+                return _full(tx, limit, running)
     return None
 
 
@@ -246,13 +244,13 @@ def _in_line(tx: Transaction, task: Standing) -> Reason:
 
 def _most_ahead(tx: Transaction, task: Standing, slots: int) -> dict[tuple[str, str], int]:
     """Of which other queues and types only so many can come first: they are paused, or cannot take all slots."""
-    running = limits.running_in_lanes(tx)
+    in_lanes = limits.running_in_lanes(tx)
     most = dict.fromkeys(tx.pauses(), 0)
     for limit in (Limit(*row) for row in tx.limit_views()):
         kind, name, max_running, max_starts, _ = limit
         is_own = (kind, name) in (("queue", task.queue), ("type", task.type))
         if kind != "key" and not is_own and (max_starts is not None or (max_running or 0) < slots):
-            most.setdefault((kind, name), limits.room(tx, limit, limits.matching(kind, name, running)))
+            most.setdefault((kind, name), limits.room(tx, limit, limits.running_under(tx, limit, in_lanes)))
     return most
 
 

@@ -50,13 +50,13 @@ class Gate:
     def _look_at_lanes(self, tx: Transaction) -> None:
         self._paused = set(tx.pauses())
         rows = tx.lane_limits().fetchall()  # locked, where others claim too: only then what runs is certain
-        running = limits.running_in_lanes(tx)
-        for limit in [Limit(*row) for row in rows]:
-            self._limit(limit, limits.matching(limit.kind, limit.name, running))
+        in_lanes = limits.running_in_lanes(tx)
+        for row in rows:
+            self._limit(Limit(*row), in_lanes)
 
-    def _limit(self, limit: Limit, running: int) -> None:
+    def _limit(self, limit: Limit, in_lanes: dict[str, int]) -> None:
         self._limits[limit[:2]] = limit
-        self._room[limit[:2]] = limits.room(self._tx, limit, running)
+        self._room[limit[:2]] = limits.room(self._tx, limit, limits.running_under(self._tx, limit, in_lanes))
 
     def room(self, lane: str) -> int:
         """How many tasks of a lane may start."""
@@ -73,8 +73,8 @@ class Gate:
         unknown = {key for key in keys if key is not None} - self._known_keys
         if unknown:
             self._known_keys |= unknown
-            for name, limit in limits.of_keys(self._tx, unknown).items():
-                self._limit(limit, self._tx.running_of_key(name=name))
+            for limit in limits.of_keys(self._tx, unknown).values():
+                self._limit(limit, in_lanes={})
 
     def passing(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         """Those that may start, in order."""

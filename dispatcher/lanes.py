@@ -23,6 +23,11 @@ def split(lane: str) -> tuple[str, str]:
     return queue, type
 
 
+def is_of(lane: str, kind: str, name: str) -> bool:
+    """Is it a lane of that queue or, as `kind` says, of that type?"""
+    return split(lane)[kind == "type"] == name
+
+
 class Served:
     """The lanes that a worker serves: those of its types and queues, where it named any; `types`: fewer now."""
 

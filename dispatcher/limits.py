@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from dispatcher.database import Database
-from dispatcher.lanes import lane, split
+from dispatcher.lanes import is_of, lane
 from dispatcher.transaction import Transaction, encoded
 from shared import errors
 from shared.lifecycle import TaskStatus
@@ -64,9 +64,11 @@ def running_in_lanes(tx: Transaction) -> dict[str, int]:
     return running
 
 
-def matching(kind: str, name: str, running: dict[str, int]) -> int:
-    """How many of these are of that queue or type."""
-    return sum(n for where, n in running.items() if split(where)[kind == "type"] == name)
+def running_under(tx: Transaction, limit: Limit, in_lanes: dict[str, int]) -> int:
+    """How many tasks in progress a limit is about; of a queue or a type they are those `in_lanes`."""
+    if limit.kind == "key":
+        return int(tx.running_of_key(name=limit.name))
+    return sum(n for where, n in in_lanes.items() if is_of(where, limit.kind, limit.name))
 
 
 def note_starts(tx: Transaction, limit: Limit, n: int) -> None:
@@ -124,16 +126,12 @@ def _admit_any(tx: Transaction, name: str, n: int) -> int:
 
 def may_readopt(tx: Transaction, where: str, limit_key: str | None) -> bool:
     """Would one more running task keep all limits? Its place may have gone to another meanwhile."""
-    running = running_in_lanes(tx)
-    for limit in (Limit(*row) for row in tx.lane_limits()):
-        if split(where)[limit.kind == "type"] != limit.name or limit.max_running is None:
-            continue
-        if matching(limit.kind, limit.name, running) >= limit.max_running:
-            return False
-    limit = None if limit_key is None else of_keys(tx, [limit_key]).get(limit_key)  # type: ignore[assignment]
-    if limit is None or limit.max_running is None:
-        return True
-    return bool(tx.running_of_key(name=limit_key) < limit.max_running)
+    in_lanes = running_in_lanes(tx)
+    own = [limit for limit in (Limit(*row) for row in tx.lane_limits()) if is_of(where, limit.kind, limit.name)]
+    own += [] if limit_key is None else of_keys(tx, [limit_key]).values()
+    return all(
+        limit.max_running is None or running_under(tx, limit, in_lanes) < limit.max_running for limit in own
+    )
 
 
 class Limits:
@@ -181,13 +179,12 @@ class Limits:
     def views(self) -> list[LimitView]:
         """Every limit, with how many tasks run under it."""
         with self.database.read() as tx:
-            running = running_in_lanes(tx)
-            return [self._view(tx, Limit(*row), running) for row in tx.limit_views()]
+            in_lanes = running_in_lanes(tx)
+            return [self._view(tx, Limit(*row), in_lanes) for row in tx.limit_views()]
 
-    def _view(self, tx: Transaction, limit: Limit, running: dict[str, int]) -> LimitView:
-        of_key = limit.kind == "key"
-        count = tx.running_of_key(name=limit.name) if of_key else matching(limit.kind, limit.name, running)
-        fields: dict[str, Any] = {limit.kind: limit.name, **limit._asdict(), "running": count}
+    def _view(self, tx: Transaction, limit: Limit, in_lanes: dict[str, int]) -> LimitView:
+        running = running_under(tx, limit, in_lanes)
+        fields: dict[str, Any] = {limit.kind: limit.name, **limit._asdict(), "running": running}
         return LimitView(**{name: value for name, value in fields.items() if name not in ("kind", "name")})
 
     def pause(self, kind: Kind, name: str, paused: bool) -> None:
@@ -256,7 +253,7 @@ class Limits:
         if not freed:
             return
         for kind, name in tx.limited_lanes().fetchall():
-            if any(split(where)[kind == "type"] == name for where in freed):
+            if any(is_of(where, kind, name) for where in freed):
                 _wake(tx, kind, name)
 
 
@@ -285,7 +282,7 @@ def _bite(tx: Transaction, kind: Kind, name: str) -> bool:
 def _wake(tx: Transaction, kind: str, name: str) -> None:
     """Claims that wait for such tasks are tried again."""
     for (where,) in tx.pending_lanes():
-        if split(where)[kind == "type"] == name:
+        if is_of(where, kind, name):
             tx.arrived(where, WANT_MAX)
 
 
