@@ -17,7 +17,6 @@ from dispatcher import attempts, checks, fanout, graph, idempotency, kin, second
 from dispatcher import submissions as storage
 from dispatcher.checks import Times
 from dispatcher.database import Database
-from dispatcher.engine import Overtaken
 from dispatcher.graph import Node
 from dispatcher.idempotency import Answer, Repeatable
 from dispatcher.operation import Run
@@ -283,10 +282,7 @@ def _revive(tx: Transaction, flow_id: int) -> bool:
         return False
     ids = [row[0] for row in tasks]
     for task_id, _, status, *_, unique_key in tasks:
-        second_life.check_key(tx, task_id, unique_key)
-        if tx.revive(task_id=task_id, status=status, now=tx.now) is None:
-            raise Overtaken
-        tx.drop_result(task_id=task_id)
+        second_life.undo_end(tx, task_id, status, unique_key)
     kin.count_up(tx, ids)  # for children outside of the flow
     kin.reopen_forks(tx, ids)
     tx.recount_nodes(flow_id=flow_id)

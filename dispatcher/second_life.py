@@ -13,19 +13,6 @@ from shared import errors
 from shared.lifecycle import TaskStatus
 
 
-def check_key(tx: Transaction, task_id: int, unique_key: str | None) -> None:
-    """Conflict if another task has taken the key since."""
-    if unique_key is None:
-        return
-    holder = tx.live_with_key(unique_key=unique_key)
-    if holder is not None:
-        raise errors.Conflict(
-            f"task {holder[0]} is live and has the unique_key {unique_key!r} of task {task_id}; "
-            "wait for its end or cancel it",
-            task_id=holder[0],
-        )
-
-
 def revive(tx: Transaction, task_id: int, from_scratch: bool) -> None:
     """A failed or cancelled task lives again, pending or blocked. Conflict: it is neither, or its key is taken."""
     _place(tx, [_begin(tx, task_id, from_scratch)])
@@ -55,19 +42,33 @@ def _begin(tx: Transaction, task_id: int, from_scratch: bool) -> _Begun:
     if found is None:
         raise errors.NotFound(f"there is no task {task_id}")
     status, lane, _, _, _, limit_key, _, unique_key = found
-    check_key(tx, task_id, unique_key)
-    if tx.revive(task_id=task_id, status=status, now=tx.now) is None:
-        if status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
-            raise Overtaken
+    if status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
         raise errors.Conflict(
             f"task {task_id} is {status}; only failed and cancelled tasks can be revived", status=status
         )
-    tx.drop_result(task_id=task_id)
+    undo_end(tx, task_id, status, unique_key)
     if from_scratch:
         tx.restart(task_id=task_id)
         tx.drop_checkpoint(task_id=[task_id])
         tx.drop_output(task_id=[task_id])
     return _Begun(task_id, TaskStatus(status), lane, limit_key)
+
+
+def undo_end(tx: Transaction, task_id: int, status: str, unique_key: str | None) -> None:
+    """A task that is failed or cancelled, as `status`, has not ended. Conflict if another one has taken its key.
+
+    Raises Overtaken if it is not `status` any more.
+    """
+    holder = None if unique_key is None else tx.live_with_key(unique_key=unique_key)
+    if holder is not None:
+        raise errors.Conflict(
+            f"task {holder[0]} is live and has the unique_key {unique_key!r} of task {task_id}; "
+            "wait for its end or cancel it",
+            task_id=holder[0],
+        )
+    if tx.revive(task_id=task_id, status=status, now=tx.now) is None:
+        raise Overtaken
+    tx.drop_result(task_id=task_id)
 
 
 def _place(tx: Transaction, tasks: Sequence[_Begun]) -> None:

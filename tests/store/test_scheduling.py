@@ -165,6 +165,13 @@ def test_a_task_whose_key_is_taken_is_not_revived(tasks: Builder) -> None:
     assert tasks.status(first) == "pending"
 
 
+def test_a_task_that_lives_is_refused_a_second_life_for_that_not_for_its_own_key(tasks: Builder) -> None:
+    live = tasks.submit(unique_key="k")
+
+    with pytest.raises(errors.Conflict, match=f"task {live} is pending"):
+        tasks.revive(live)
+
+
 # --- requests that come again
 
 
