@@ -68,7 +68,7 @@ def undo_end(tx: Transaction, task_id: int, status: str, unique_key: str | None)
         )
     if tx.revive(task_id=task_id, status=status, now=tx.now) is None:
         raise Overtaken
-    tx.drop_result(task_id=task_id)
+    tx.drop_results(task_id=[task_id])
 
 
 def _place(tx: Transaction, tasks: Sequence[_Begun]) -> None:

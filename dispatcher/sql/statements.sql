@@ -33,6 +33,14 @@ SELECT task_id, status FROM tasks
  WHERE unique_key = :unique_key AND unique_key IS NOT NULL
    AND status IN ('blocked', 'scheduled', 'pending', 'in-progress');
 
+-- name: add_payload*!
+INSERT INTO task_payloads (task_id, payload) VALUES (:task_id, :payload);
+
+-- name: add_tag*!
+INSERT INTO task_tags (tag, task_id) VALUES (:tag, :task_id);
+
+-- ---------------------------------------------------------------- requests that come again
+
 -- name: answer_of_key^
 -- What was answered to a request that came with this Idempotency-Key.
 SELECT body_hash, status, answer FROM idempotency WHERE key = :key;
@@ -49,12 +57,6 @@ UPDATE idempotency SET status = :status, answer = :answer WHERE key = :key;
 -- The oldest :n.
 DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE created_at < :before
                                        ORDER BY created_at LIMIT :n);
-
--- name: add_payload*!
-INSERT INTO task_payloads (task_id, payload) VALUES (:task_id, :payload);
-
--- name: add_tag*!
-INSERT INTO task_tags (tag, task_id) VALUES (:tag, :task_id);
 
 -- ---------------------------------------------------------------- claim
 
@@ -90,6 +92,20 @@ UPDATE tasks SET status = 'in-progress', attempt = attempt + 1, alone = :alone, 
 -- name: resume_point^
 -- What a new grant goes on from.
 SELECT seq, state, progress, elapsed_seconds, output_chunks FROM checkpoints WHERE task_id = :task_id;
+
+-- ---------------------------------------------------------------- promote, expire
+
+-- name: promote
+-- Scheduled tasks whose time has come become pending.
+UPDATE tasks SET status = 'pending', run_at = NULL
+ WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
+                    ORDER BY run_at LIMIT :n)
+   AND status = 'scheduled'
+RETURNING queue || '/' || type, task_id, limit_key;
+
+-- name: next_due$
+-- When the next scheduled task is due.
+SELECT MIN(run_at) FROM tasks WHERE status = 'scheduled';
 
 -- name: next_deadline$
 -- When the next task that was not started misses its deadline.
@@ -383,10 +399,21 @@ SELECT lease_id, 'completed', NULL, result FROM task_results
 UNION ALL
 SELECT lease_id, outcome, error, NULL FROM attempts WHERE task_id = :task_id AND attempt = :attempt;
 
+-- ---------------------------------------------------------------- reclaim
+
 -- name: silent_workers
 -- Workers not heard of since :before (lease clock).
 SELECT worker_key, worker_id, name, last_heartbeat, last_heartbeat_at FROM workers
  WHERE state IN ('alive', 'paused', 'draining') AND last_heartbeat < :before;
+
+-- name: lose_worker^
+-- Decided again inside the transaction: only if it has not been heard of since.
+UPDATE workers SET state = 'dead', gone_at = :now
+ WHERE worker_key = :worker_key AND state IN ('alive', 'paused', 'draining') AND last_heartbeat < :before
+RETURNING worker_key;
+
+-- name: last_heard$
+SELECT last_heartbeat_at FROM workers WHERE worker_key = :worker_key;
 
 -- name: held_of_worker
 -- The fences of everything a worker holds.
@@ -398,19 +425,7 @@ SELECT task_id, attempt, lease_id FROM tasks
 SELECT t.task_id, t.attempt, t.lease_id FROM tasks t
  WHERE t.status = 'in-progress' AND t.lease_expires_at < :lease_now ORDER BY +t.task_id LIMIT :n;
 
--- ---------------------------------------------------------------- promote, cancel, revive, prune
-
--- name: promote
--- Scheduled tasks whose time has come become pending.
-UPDATE tasks SET status = 'pending', run_at = NULL
- WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
-                    ORDER BY run_at LIMIT :n)
-   AND status = 'scheduled'
-RETURNING queue || '/' || type, task_id, limit_key;
-
--- name: next_due$
--- When the next scheduled task is due.
-SELECT MIN(run_at) FROM tasks WHERE status = 'scheduled';
+-- ---------------------------------------------------------------- cancel, revive
 
 -- name: task_state^
 SELECT status, queue || '/' || type, attempt, lease_id, worker_key, limit_key, place, unique_key
@@ -430,13 +445,8 @@ UPDATE tasks SET status = 'pending', finished_at = NULL, run_at = NULL, failures
  WHERE task_id = :task_id AND status = :status AND status IN ('failed', 'cancelled')
 RETURNING task_id;
 
--- name: drop_result!
+-- name: drop_results*!
 DELETE FROM task_results WHERE task_id = :task_id;
-
--- name: restart!
--- Forget the checkpoint of a task that begins again from scratch.
-UPDATE tasks SET checkpoint_seq = NULL, saved_seconds = NULL, progress = NULL
- WHERE task_id = :task_id;
 
 -- name: drop_payload*!
 DELETE FROM task_payloads WHERE task_id = :task_id;
@@ -444,120 +454,12 @@ DELETE FROM task_payloads WHERE task_id = :task_id;
 -- name: drop_output*!
 DELETE FROM task_outputs WHERE task_id = :task_id;
 
--- name: prunable
--- The next :n tasks, from one on, in the order in which they ended, that ended before :before, and whether each may go:
--- not before all of its flow, and whatever depends on it, ended before :before, too.
-SELECT t.finished_at, t.task_id,
-       (t.flow_id IS NULL OR (SELECT SUM(c.n) = 0 AND MAX(c.changed_at) < :before FROM flow_counts c
-                               WHERE c.flow_id = t.flow_id AND c.status = 'live'))
-       AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
-                                 AND (SELECT k.finished_at IS NULL OR k.finished_at >= :before FROM tasks k
-                                       WHERE k.task_id = e.child_id)
-                               LIMIT 1) IS NULL)
-  FROM tasks t
- WHERE t.finished_at IS NOT NULL AND t.finished_at < :before AND t.finished_at >= :ended
-   AND (t.finished_at > :ended OR t.task_id > :task_id)
- ORDER BY t.finished_at, t.task_id LIMIT :n;
+-- name: restart!
+-- Forget the checkpoint of a task that begins again from scratch.
+UPDATE tasks SET checkpoint_seq = NULL, saved_seconds = NULL, progress = NULL
+ WHERE task_id = :task_id;
 
--- name: drop_task*!
-DELETE FROM tasks WHERE task_id = :task_id;
-
--- name: drop_attempts*!
-DELETE FROM attempts WHERE task_id = :task_id;
-
--- name: drop_results*!
-DELETE FROM task_results WHERE task_id = :task_id;
-
--- name: tags_of$
-SELECT tags FROM tasks WHERE task_id = :task_id;
-
--- name: drop_tag*!
-DELETE FROM task_tags WHERE tag = :tag AND task_id = :task_id;
-
--- name: prune_completions!
-DELETE FROM completions WHERE second < :before;
-
--- name: copy_unfinished$
--- Has a copy into this database begun and not come to its end?
-SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'unfinished_copy');
-
--- name: something_old$
--- Is there anything that prune would remove?
-SELECT EXISTS (SELECT 1 FROM tasks WHERE finished_at IS NOT NULL AND finished_at < :before)
-    OR EXISTS (SELECT 1 FROM workers WHERE gone_at < :before)
-    OR EXISTS (SELECT 1 FROM completions WHERE second < :before)
-    OR EXISTS (SELECT 1 FROM schedule_slots WHERE fired_at < :before)
-    OR EXISTS (SELECT 1 FROM idempotency WHERE created_at < :keys_before);
-
--- name: drop_logs*!
-DELETE FROM task_logs WHERE task_id = :task_id;
-
--- ---------------------------------------------------------------- logs
-
--- name: add_log_line*!
-INSERT INTO task_logs (task_id, attempt, at, level, message)
-VALUES (:task_id, :attempt, :at, :level, :message);
-
--- name: trim_log!
--- Only the newest :n lines of an attempt are kept.
-DELETE FROM task_logs WHERE task_id = :task_id AND attempt = :attempt AND line_id <=
-       (SELECT line_id FROM task_logs WHERE task_id = :task_id AND attempt = :attempt
-         ORDER BY line_id DESC LIMIT 1 OFFSET :n);
-
--- name: log_page
-SELECT line_id, attempt, at, level, message FROM task_logs
- WHERE task_id = :task_id AND line_id > :after AND (CAST(:attempt AS BIGINT) IS NULL OR attempt = :attempt)
- ORDER BY line_id LIMIT :n;
-
--- ---------------------------------------------------------------- workers
-
--- name: worker^
-SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id;
-
--- name: hear_worker^
--- Any message counts as a heartbeat; an unknown worker registers itself.
-INSERT INTO workers (worker_id, name, host, pid, slots, types, queues, threads, state,
-                     last_heartbeat, last_heartbeat_at, gone_at)
-VALUES (:worker_id, :name, :host, :pid, :slots, :types, :queues, :threads, :state, :lease_now, :now, :gone_at)
-ON CONFLICT (worker_id) DO UPDATE SET name = excluded.name, host = excluded.host, pid = excluded.pid,
-       slots = excluded.slots, types = excluded.types, queues = excluded.queues, threads = excluded.threads,
-       state = excluded.state,
-       last_heartbeat = excluded.last_heartbeat, last_heartbeat_at = excluded.last_heartbeat_at,
-       gone_at = excluded.gone_at
-RETURNING worker_key;
-
--- name: touch_worker!
--- A heartbeat of a worker that said before who it is.
-UPDATE workers SET state = :state, last_heartbeat = :lease_now, last_heartbeat_at = :now, gone_at = :gone_at
- WHERE worker_key = :worker_key;
-
--- name: order_worker!
--- What an operator wants of a worker that lives: it hears it with its next message, and keeps to it.
-UPDATE workers SET ordered = :ordered, state = :state
- WHERE worker_key = :worker_key AND state IN ('alive', 'paused', 'draining');
-
--- name: last_heard$
-SELECT last_heartbeat_at FROM workers WHERE worker_key = :worker_key;
-
--- name: lose_worker^
--- Decided again inside the transaction: only if it has not been heard of since.
-UPDATE workers SET state = 'dead', gone_at = :now
- WHERE worker_key = :worker_key AND state IN ('alive', 'paused', 'draining') AND last_heartbeat < :before
-RETURNING worker_key;
-
--- name: forget_worker^
-DELETE FROM workers WHERE worker_key = :worker_key AND state IN ('dead', 'stopped') RETURNING worker_key;
-
--- name: droppable
--- Of these tasks (:task_ids a JSON array) those that ended before :before; none whose flow or whose child still lives.
-SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
- WHERE t.task_id IN (SELECT value FROM json_each(:task_ids)) AND t.finished_at < :before
-   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
-                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
-   AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
-                              AND (SELECT k.finished_at IS NULL FROM tasks k WHERE k.task_id = e.child_id)
-                            LIMIT 1) IS NULL)
- ORDER BY t.task_id;
+-- ---------------------------------------------------------------- dead letters by filter
 
 -- name: dead_above
 -- What the tasks :node_ids depend on, through forks, joins and dead letters after an id: those of these dead letters
@@ -609,14 +511,115 @@ SELECT t.task_id FROM task_tags g JOIN tasks t ON t.task_id = g.task_id
    AND (CAST(:type AS TEXT) IS NULL OR t.type = :type) AND (CAST(:queue AS TEXT) IS NULL OR t.queue = :queue)
  ORDER BY g.task_id LIMIT :n;
 
+-- ---------------------------------------------------------------- prune, drop
+
+-- name: something_old$
+-- Is there anything that prune would remove?
+SELECT EXISTS (SELECT 1 FROM tasks WHERE finished_at IS NOT NULL AND finished_at < :before)
+    OR EXISTS (SELECT 1 FROM workers WHERE gone_at < :before)
+    OR EXISTS (SELECT 1 FROM completions WHERE second < :before)
+    OR EXISTS (SELECT 1 FROM schedule_slots WHERE fired_at < :before)
+    OR EXISTS (SELECT 1 FROM idempotency WHERE created_at < :keys_before);
+
+-- name: prunable
+-- The next :n tasks, from one on, in the order in which they ended, that ended before :before, and whether each may go:
+-- not before all of its flow, and whatever depends on it, ended before :before, too.
+SELECT t.finished_at, t.task_id,
+       (t.flow_id IS NULL OR (SELECT SUM(c.n) = 0 AND MAX(c.changed_at) < :before FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live'))
+       AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
+                                 AND (SELECT k.finished_at IS NULL OR k.finished_at >= :before FROM tasks k
+                                       WHERE k.task_id = e.child_id)
+                               LIMIT 1) IS NULL)
+  FROM tasks t
+ WHERE t.finished_at IS NOT NULL AND t.finished_at < :before AND t.finished_at >= :ended
+   AND (t.finished_at > :ended OR t.task_id > :task_id)
+ ORDER BY t.finished_at, t.task_id LIMIT :n;
+
+-- name: droppable
+-- Of these tasks (:task_ids a JSON array) those that ended before :before; none whose flow or whose child still lives.
+SELECT t.task_id, t.queue || '/' || t.type, t.status, t.flow_id, t.kin FROM tasks t
+ WHERE t.task_id IN (SELECT value FROM json_each(:task_ids)) AND t.finished_at < :before
+   AND (t.flow_id IS NULL OR (SELECT SUM(c.n) FROM flow_counts c
+                               WHERE c.flow_id = t.flow_id AND c.status = 'live') = 0)
+   AND (t.kin IS NULL OR (SELECT 1 FROM edges e WHERE e.parent_id = t.task_id
+                              AND (SELECT k.finished_at IS NULL FROM tasks k WHERE k.task_id = e.child_id)
+                            LIMIT 1) IS NULL)
+ ORDER BY t.task_id;
+
+-- name: drop_task*!
+DELETE FROM tasks WHERE task_id = :task_id;
+
+-- name: drop_attempts*!
+DELETE FROM attempts WHERE task_id = :task_id;
+
+-- name: drop_logs*!
+DELETE FROM task_logs WHERE task_id = :task_id;
+
+-- name: tags_of$
+SELECT tags FROM tasks WHERE task_id = :task_id;
+
+-- name: drop_tag*!
+DELETE FROM task_tags WHERE tag = :tag AND task_id = :task_id;
+
 -- name: prune_workers!
 DELETE FROM workers WHERE gone_at < :before;
+
+-- name: prune_completions!
+DELETE FROM completions WHERE second < :before;
+
+-- ---------------------------------------------------------------- logs
+
+-- name: add_log_line*!
+INSERT INTO task_logs (task_id, attempt, at, level, message)
+VALUES (:task_id, :attempt, :at, :level, :message);
+
+-- name: trim_log!
+-- Only the newest :n lines of an attempt are kept.
+DELETE FROM task_logs WHERE task_id = :task_id AND attempt = :attempt AND line_id <=
+       (SELECT line_id FROM task_logs WHERE task_id = :task_id AND attempt = :attempt
+         ORDER BY line_id DESC LIMIT 1 OFFSET :n);
+
+-- name: log_page
+SELECT line_id, attempt, at, level, message FROM task_logs
+ WHERE task_id = :task_id AND line_id > :after AND (CAST(:attempt AS BIGINT) IS NULL OR attempt = :attempt)
+ ORDER BY line_id LIMIT :n;
+
+-- ---------------------------------------------------------------- workers
+
+-- name: worker^
+SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id;
+
+-- name: hear_worker^
+-- Any message counts as a heartbeat; an unknown worker registers itself.
+INSERT INTO workers (worker_id, name, host, pid, slots, types, queues, threads, state,
+                     last_heartbeat, last_heartbeat_at, gone_at)
+VALUES (:worker_id, :name, :host, :pid, :slots, :types, :queues, :threads, :state, :lease_now, :now, :gone_at)
+ON CONFLICT (worker_id) DO UPDATE SET name = excluded.name, host = excluded.host, pid = excluded.pid,
+       slots = excluded.slots, types = excluded.types, queues = excluded.queues, threads = excluded.threads,
+       state = excluded.state,
+       last_heartbeat = excluded.last_heartbeat, last_heartbeat_at = excluded.last_heartbeat_at,
+       gone_at = excluded.gone_at
+RETURNING worker_key;
+
+-- name: touch_worker!
+-- A heartbeat of a worker that said before who it is.
+UPDATE workers SET state = :state, last_heartbeat = :lease_now, last_heartbeat_at = :now, gone_at = :gone_at
+ WHERE worker_key = :worker_key;
+
+-- name: order_worker!
+-- What an operator wants of a worker that lives: it hears it with its next message, and keeps to it.
+UPDATE workers SET ordered = :ordered, state = :state
+ WHERE worker_key = :worker_key AND state IN ('alive', 'paused', 'draining');
+
+-- name: forget_worker^
+DELETE FROM workers WHERE worker_key = :worker_key AND state IN ('dead', 'stopped') RETURNING worker_key;
 
 -- name: announced_types
 -- What the workers of the last day announced; NULL: a live one takes every type.
 SELECT types FROM workers WHERE types IS NOT NULL OR state = 'alive';
 
--- ---------------------------------------------------------------- counts, clock
+-- ---------------------------------------------------------------- counts, clock, a copy
 
 -- name: add_count!
 -- :rows of (queue, type, status, n), each lane and status once. (Without WHERE, SQLite reads ON as a join's.)
@@ -637,6 +640,10 @@ UPDATE lease_clock SET lease_now = :lease_now WHERE one = 1;
 
 -- name: lease_clock$
 SELECT lease_now FROM lease_clock WHERE one = 1;
+
+-- name: copy_unfinished$
+-- Has a copy into this database begun and not come to its end?
+SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'unfinished_copy');
 
 -- ---------------------------------------------------------------- the leader among several dispatchers
 
@@ -1152,43 +1159,6 @@ SELECT t.task_id, t.type, t.queue, a.attempt, w.name, w.worker_id, a.outcome, a.
         OR EXISTS (SELECT 1 FROM task_tags g WHERE g.tag = :tag AND g.task_id = t.task_id))
  ORDER BY a.finished_at DESC, a.task_id DESC, a.attempt DESC LIMIT :n;
 
--- ---------------------------------------------------------------- explaining
-
--- name: standing^
--- What decides when a task may start.
-SELECT task_id, status, queue, type, priority, attempt, run_at, deadline_at, started_at, finished_at, alone,
-       unique_key, limit_key, place, worker_key, failures, crashes
-  FROM tasks WHERE task_id = :task_id;
-
--- name: worker_of^
-SELECT worker_id, name, state FROM workers WHERE worker_key = :worker_key;
-
--- name: living_workers
-SELECT w.worker_id, w.name, w.state, w.types, w.queues, w.slots,
-       (SELECT COUNT(*) FROM tasks t WHERE t.status = 'in-progress' AND t.worker_key = w.worker_key)
-  FROM workers w WHERE w.state IN ('alive', 'paused', 'draining') ORDER BY w.worker_key;
-
--- name: ahead_in_lane$
--- How many tasks of a lane a claim would take before this one; of its own limit_key also those let in before it.
-SELECT (SELECT COUNT(*) FROM tasks WHERE status = 'pending' AND place <> 1 AND queue = :queue AND type = :type
-           AND (priority > :priority OR (priority = :priority AND task_id < :task_id)))
-     + (SELECT COUNT(*) FROM tasks WHERE limit_key = :limit_key AND place = 1 AND place > 0
-           AND queue = :queue AND type = :type
-           AND (priority > :priority OR (priority = :priority AND task_id < :task_id)));
-
--- name: ahead_for_key$
--- How many tasks with the same limit_key a claim would take before this one.
-SELECT COUNT(*) FROM tasks WHERE limit_key = :limit_key AND place IN (1, 2) AND place > 0
-   AND (priority > :priority OR (priority = :priority AND task_id < :task_id));
-
--- name: mean_seconds$
--- How long tasks of a type took, among those completed last.
-SELECT AVG(COALESCE(latest.resumed_seconds, 0) + r.seconds)
-  FROM (SELECT task_id, type, resumed_seconds FROM tasks
-         WHERE finished_at IS NOT NULL AND status = 'completed' ORDER BY finished_at DESC LIMIT 1000) latest
-  JOIN task_results r ON r.task_id = latest.task_id
- WHERE latest.type = :type;
-
 -- name: checkpoint_view^
 SELECT task_id, attempt, seq, state, progress, elapsed_seconds, saved_at
   FROM checkpoints WHERE task_id = :task_id;
@@ -1233,3 +1203,40 @@ SELECT NULL, NULL;
 
 -- name: work_views
 SELECT kind, SUM(seconds) FROM work_totals GROUP BY kind;
+
+-- ---------------------------------------------------------------- explaining
+
+-- name: standing^
+-- What decides when a task may start.
+SELECT task_id, status, queue, type, priority, attempt, run_at, deadline_at, started_at, finished_at, alone,
+       unique_key, limit_key, place, worker_key, failures, crashes
+  FROM tasks WHERE task_id = :task_id;
+
+-- name: worker_of^
+SELECT worker_id, name, state FROM workers WHERE worker_key = :worker_key;
+
+-- name: living_workers
+SELECT w.worker_id, w.name, w.state, w.types, w.queues, w.slots,
+       (SELECT COUNT(*) FROM tasks t WHERE t.status = 'in-progress' AND t.worker_key = w.worker_key)
+  FROM workers w WHERE w.state IN ('alive', 'paused', 'draining') ORDER BY w.worker_key;
+
+-- name: ahead_in_lane$
+-- How many tasks of a lane a claim would take before this one; of its own limit_key also those let in before it.
+SELECT (SELECT COUNT(*) FROM tasks WHERE status = 'pending' AND place <> 1 AND queue = :queue AND type = :type
+           AND (priority > :priority OR (priority = :priority AND task_id < :task_id)))
+     + (SELECT COUNT(*) FROM tasks WHERE limit_key = :limit_key AND place = 1 AND place > 0
+           AND queue = :queue AND type = :type
+           AND (priority > :priority OR (priority = :priority AND task_id < :task_id)));
+
+-- name: ahead_for_key$
+-- How many tasks with the same limit_key a claim would take before this one.
+SELECT COUNT(*) FROM tasks WHERE limit_key = :limit_key AND place IN (1, 2) AND place > 0
+   AND (priority > :priority OR (priority = :priority AND task_id < :task_id));
+
+-- name: mean_seconds$
+-- How long tasks of a type took, among those completed last.
+SELECT AVG(COALESCE(latest.resumed_seconds, 0) + r.seconds)
+  FROM (SELECT task_id, type, resumed_seconds FROM tasks
+         WHERE finished_at IS NOT NULL AND status = 'completed' ORDER BY finished_at DESC LIMIT 1000) latest
+  JOIN task_results r ON r.task_id = latest.task_id
+ WHERE latest.type = :type;

@@ -57,7 +57,7 @@ def test_a_statement_answers_as_its_suffix_says() -> None:
     ranges = run["fresh_task_ids"](connection, n=3).fetchall()
     added = run["add_tag"](connection, task_id=[1, 2, 3], tag="same")
     nothing = run["task_state"](connection, task_id=1)
-    dropped = run["drop_result"](connection, task_id=1)
+    dropped = run["restart"](connection, task_id=1)
     reserved = [run["reserve_key"](connection, key="k", body_hash="", answer=b"", now=0) for _ in range(2)]
     rows = run["prunable"](connection, before=0, ended=0, task_id=0, n=1).fetchall()
 
