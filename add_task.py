@@ -27,7 +27,7 @@ import msgspec
 from rich.console import Console
 
 from shared import errors, exits
-from shared.cli import progress, rows
+from shared.cli import documents, progress, rows
 from shared.cli.called import hint
 from shared.cli.command import Ids, Moment, Seconds, Whole, flat
 from shared.cli.progress import encoded, ids_in_words
@@ -159,11 +159,7 @@ def _submission(
         return Submission("prime", payload=msgspec.Raw(body.encode()))
     if limit is not None:
         raise click.UsageError("with --type, give COUNT and --payload only")
-    try:
-        decoded = msgspec.json.decode(payload or "{}")
-    except msgspec.DecodeError as error:
-        raise click.UsageError(f"--payload is not JSON: {error}") from None
-    if not isinstance(decoded, dict):
+    if not isinstance(documents.decoded(payload or "{}", "--payload"), dict):
         raise click.UsageError("--payload must be a JSON object, for example '{\"seconds\": 3}'")
     return Submission(type_, payload=msgspec.Raw((payload or "{}").encode()))
 

@@ -1,4 +1,4 @@
-"""Reads a flow or a schedule that somebody wrote: JSON or TOML, from a file or standard input."""
+"""Reads what somebody wrote: a flow or a schedule from a file or standard input, or the JSON of an option."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def read_text(file: str) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise click.UsageError(f"{where} line {line}: this is not UTF-8; save the file as that") from None
+
+
+def decoded(text: str, option: str) -> Any:
+    """JSON that somebody typed; a usage error names the option."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"{option} is not JSON: {error}") from None
 
 
 def _is_json(text: str) -> bool:

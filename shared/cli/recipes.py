@@ -11,7 +11,6 @@ import click
 
 from shared.cli import documents
 from shared.cli.command import Seconds, together
-from shared.cli.tasks import decoded
 from shared.schedules import PERIOD_MAX, PERIOD_MIN
 
 options: Final = together(  # that describe a schedule
@@ -60,7 +59,7 @@ def _said(given: dict[str, Any], schedule: dict[str, Any]) -> dict[str, Any]:
 
 def _task(given: dict[str, Any], written: Any) -> dict[str, Any] | None:
     """The task that options describe, over the one that is written in the file."""
-    payload = None if given["payload"] is None else decoded(given["payload"], "--payload")
+    payload = None if given["payload"] is None else documents.decoded(given["payload"], "--payload")
     said = {"type": given["type_"], "payload": payload, "queue": given["queue"], "profile": given["profile"]}
     said = {name: value for name, value in said.items() if value is not None}
     if not said:

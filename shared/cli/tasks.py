@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from shared import errors, exits
-from shared.cli import export, progress, screen
+from shared.cli import documents, export, progress, screen
 from shared.cli.called import hint
 from shared.cli.command import (
     Seconds,
@@ -257,7 +256,7 @@ def revive_tasks(baton: Session, ids: tuple[list[int], ...], from_scratch: bool,
     """Give failed or cancelled tasks a second life. They go on from their last checkpoint."""
     options: dict[str, Any] = {"from_scratch": from_scratch}
     if payload is not None:
-        options["payload"] = decoded(payload, "--payload")
+        options["payload"] = documents.decoded(payload, "--payload")
     wanted = flat(ids)
     if from_scratch:
         baton.confirm(f"revive {progress.ids_in_words(wanted)} and drop their checkpoints")
@@ -266,14 +265,6 @@ def revive_tasks(baton: Session, ids: tuple[list[int], ...], from_scratch: bool,
         lambda task_id: baton.client.revive(task_id, **options),
         lambda task: f"task {task['task_id']} is {task['status']}",
     )
-
-
-def decoded(text: str, option: str) -> Any:
-    """JSON that somebody typed; a usage error names the option."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise click.UsageError(f"{option} is not JSON: {error}") from None
 
 
 @verb(tasks, "logs", "baton tasks logs 1", "baton tasks logs 1 --attempt 1")

@@ -71,11 +71,11 @@ def drain_workers(baton: Session, names: tuple[str, ...]) -> int:
 
 
 def _resumed(worker: dict[str, Any]) -> str:
-    return f"worker {worker['name'] or worker['worker_id']} takes tasks again"
+    return f"worker {worker['name']} takes tasks again"
 
 
 def _told(worker: dict[str, Any]) -> str:
-    return f"worker {worker['name'] or worker['worker_id']} is {worker['state']}"
+    return f"worker {worker['name']} is {worker['state']}"
 
 
 @verb(workers, "remove", "baton workers remove worker-9 --yes", "baton workers remove --dead --yes", asks=True)
@@ -96,7 +96,7 @@ def remove_workers(baton: Session, names: tuple[str, ...], all_dead: bool) -> in
     return baton.each(
         wanted,
         baton.client.forget_worker,
-        lambda worker: f"worker {worker['name'] or worker['worker_id']} is forgotten",
+        lambda worker: f"worker {worker['name']} is forgotten",
     )
 
 
