@@ -27,13 +27,15 @@ from dispatcher.engine import CannotStart
 
 # Waiting requests hold a thread each; these are for the others …
 SPARE_THREADS = 32
+# Waiting requests hold a thread each; these are for the others …
+SPARE_THREADS = 32
 # … and these for bodies that come in slowly, which hold one until they are here. A thread is made when
 # it is needed, and takes 60 kB.
 SLOW_THREADS = 256
 # A peer that was silent for so many seconds, and then does not answer so often, is gone: without that,
 # one that vanished in the middle of its request would hold its thread for ever.
 GONE_AFTER = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-# Idle connections count too, and a worker keeps two: room for ten thousand workers. The operating
+# Idle connections count too, and a worker keeps two, or three: room for over 6,000 workers. The operating
 # system's own limit on open files may come first (ulimit -n).
 CONNECTIONS_MAX = 20_000
 # Then the process ends even if a request still runs: the database is safe at any moment.
