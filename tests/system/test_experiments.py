@@ -68,16 +68,6 @@ def test_recovery_replaces_the_dead_when_none_is_left(tmp_path: Path) -> None:
     assert data.runs[1].tasks[0].attempts[-1].worker == "spare-1"
 
 
-def test_the_plots_can_be_drawn_again_from_the_files(tmp_path: Path) -> None:
-    options = ("--workers", "1", "--tasks", "2", "--repeats", "1", "--type", "sleep", "--size", "0.02")
-    _run("task_throughput_analysis", *options, out=tmp_path)
-    again = tmp_path / "again"
-
-    _run("throughput_analysis_plot", str(tmp_path / "throughput.json"), out=again)
-
-    assert (again / "throughput.html").exists()
-
-
 def test_the_scale_model_prints_its_assumptions_with_its_answer(tmp_path: Path) -> None:
     options = ("--workers", "10,20", "--seconds", "2", "--costs", "400,450,600,1000")
 

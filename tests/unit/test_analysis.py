@@ -18,6 +18,7 @@ from analysis import (
     palette,
     recovery_analysis_plot,
     recovery_reading,
+    report,
     results,
     throughput_analysis_plot,
 )
@@ -134,6 +135,9 @@ def test_attempts_of_workers_that_stayed_are_no_losses() -> None:
 
 
 # --- readings, pictures, pages
+
+
+THROUGHPUT_FILES = {"throughput-time.png", "throughput-rate.png", "throughput-speedup.png", "throughput.html"}
 
 
 def _throughput(**changes: Any) -> Throughput:
@@ -279,16 +283,20 @@ def test_throughput_leaves_pictures_and_one_page_that_needs_nothing_else(tmp_pat
     written = throughput_analysis_plot.draw(_throughput(), tmp_path)
 
     _check_page(written)
-    assert {path.name for path in written} == {
-        "throughput-time.png",
-        "throughput-rate.png",
-        "throughput-speedup.png",
-        "throughput.html",
-    }
+    assert {path.name for path in written} == THROUGHPUT_FILES
+
+
+def test_the_plots_can_be_drawn_again_from_the_file(tmp_path: Path) -> None:
+    made = results.save(tmp_path / "throughput.json", _throughput())
+    again = tmp_path / "again"
+
+    throughput_analysis_plot.main([str(made), "--out", str(again)], standalone_mode=False)
+
+    assert {path.name for path in again.iterdir()} == THROUGHPUT_FILES
 
 
 def test_in_print_wide_tables_are_folded_and_not_cut_off(tmp_path: Path) -> None:
-    page = throughput_analysis_plot.draw(_throughput(), tmp_path)[-1].read_text()
+    page = report.write(tmp_path / "page.html", "a page", [], [], [], {}).read_text()
 
     in_print = page.partition("@media print")[2].partition("</style>")[0]
     assert ".wide { overflow: visible }" in in_print  # nobody can scroll paper
