@@ -14,7 +14,7 @@ from tests.support.stores import Store
 
 @pytest.fixture
 def baton(store: Store, tmp_path: Path) -> Iterator[Cluster]:
-    """A running dispatcher; workers are the test's own."""
-    with cluster(tmp_path, DATABASE_URL=store.url) as running:
+    """A running dispatcher; workers are the test's own, and know `paced_chain`."""
+    with cluster(tmp_path, DATABASE_URL=store.url, TASK_MODULES="analysis.paced_task") as running:
         yield running
     store.check()

@@ -12,12 +12,26 @@ from analysis.cluster import Cluster
 from shared import errors
 from shared.protocol import Submission
 
+ROUNDS_PER_SECOND = 1000  # of hashing, which is next to nothing
+SEED = "chain"
+
 
 def submit(baton: Cluster, type: str, count: int = 1, **payload: Any) -> list[int]:
     """Submit `count` equal tasks; returns their ids."""
     body = msgspec.Raw(msgspec.json.encode(payload))
     ids: list[int] = baton.client.submit_many([Submission(type, payload=body)] * count)["task_ids"]
     return ids
+
+
+def submit_chain(baton: Cluster, seconds: int = 5, count: int = 1) -> list[int]:
+    """Submit tasks that last so long however busy the machine is; `is_right` knows their answer."""
+    rounds = seconds * ROUNDS_PER_SECOND
+    return submit(baton, "paced_chain", count, rounds=rounds, rounds_per_second=ROUNDS_PER_SECOND, seed=SEED)
+
+
+def is_right(task: dict[str, Any]) -> bool:
+    """Is this the answer to a task of `submit_chain`?"""
+    return bool(task["result"]["digest"] == digest(task["payload"]["rounds"], SEED))
 
 
 def ended(baton: Cluster, task_id: int, seconds: float = 40.0) -> dict[str, Any]:
