@@ -18,6 +18,7 @@ from analysis import (
     palette,
     recovery_analysis_plot,
     recovery_reading,
+    recovery_time_analysis,
     report,
     results,
     throughput_analysis_plot,
@@ -315,6 +316,13 @@ def test_a_run_that_was_not_made_is_not_drawn_as_another(tmp_path: Path) -> None
 
     with pytest.raises(click.BadParameter, match="no run had 5 dead workers; there are 0, 1"):
         recovery_analysis_plot.main([str(made), "--gantt", "5", "--out", str(tmp_path)], standalone_mode=False)
+
+
+def test_more_dead_than_there_are_workers_is_refused(tmp_path: Path) -> None:
+    options = ["--workers", "2", "--dead-workers", "3", "--out", str(tmp_path)]
+
+    with pytest.raises(click.BadParameter, match="3 of 2 workers cannot die"):
+        recovery_time_analysis.main(options, standalone_mode=False)
 
 
 def test_an_undisturbed_run_alone_can_be_drawn(tmp_path: Path) -> None:
