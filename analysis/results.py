@@ -10,7 +10,7 @@ import msgspec
 
 from analysis import machine
 from analysis.crew import usable_cores
-from shared.settings import ROOT
+from shared.settings import ROOT, entries
 
 FOLDER: Final = ROOT / "analysis" / "results"  # git-ignored
 Data = TypeVar("Data", bound=msgspec.Struct)
@@ -43,7 +43,7 @@ def load(path: Path, kind: type[Data]) -> Data:
 
 def numbers(text: str, least: int) -> list[int]:
     """A comma list of whole numbers, each `least` or more. Raises ValueError in words."""
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = entries(text)
     if not parts or not all(part.isdigit() and int(part) >= least for part in parts):
         raise ValueError(f"{text!r}: expected whole numbers of {least} or more, like 1,2,4")
     return [int(part) for part in dict.fromkeys(parts)]

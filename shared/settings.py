@@ -131,23 +131,28 @@ class Settings:
     @property
     def features(self) -> frozenset[str]:
         """DATABASE_FEATURES, apart."""
-        return frozenset(word.strip() for word in self.database_features.split(",")) - {"", "none"}
+        return frozenset(entries(self.database_features)) - {"none"}
 
     @property
     def dispatcher_urls(self) -> list[str]:
         """Where the dispatchers are."""
         default = url_of(self.dispatcher_host, self.dispatcher_port)
-        return [url.strip().rstrip("/") for url in (self.dispatcher_url or default).split(",") if url.strip()]
+        return [url.rstrip("/") for url in entries(self.dispatcher_url or default)]
 
     @property
     def queues(self) -> list[str] | None:
         """The queues a worker serves; None: every one."""
-        return [name.strip() for name in self.worker_queues.split(",") if name.strip()] or None
+        return entries(self.worker_queues) or None
 
     @property
     def slots(self) -> int:
         """How many tasks a worker computes at once."""
         return _cores() if self.worker_slots == "auto" else int(self.worker_slots)
+
+
+def entries(text: str) -> list[str]:
+    """What a comma-separated list names."""
+    return [entry for entry in map(str.strip, text.split(",")) if entry]
 
 
 def _cores() -> int:

@@ -11,7 +11,7 @@ import click
 
 from shared.log import Log
 from shared.pidfile import Unwritable, free_names, name_problem, namesake, recorded
-from shared.settings import Settings, exit_with_problems, load_or_exit
+from shared.settings import Settings, entries, exit_with_problems, load_or_exit
 from worker.children import UnusableTasks
 from worker.crew import FORWARDED, names, run_crew
 from worker.descriptors import make_room
@@ -56,7 +56,7 @@ def _names(name: str | None, count: int, data_path: Path) -> list[str]:
 
 
 def _run_one(settings: Settings, name: str, types: str | None, burst: bool) -> int:
-    chosen = [kind.strip() for kind in types.split(",") if kind.strip()] if types else None
+    chosen = entries(types) if types else None
     log = Log(name)
     if other := namesake(settings.data_path, name):
         log("name_taken", name=name, pid=other.pid)

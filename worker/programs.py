@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 
+from shared.settings import entries
+
 
 class UnknownProgram(Exception):
     """A listed program cannot be run here; the message names it."""
@@ -16,7 +18,7 @@ def allowed(listed: str) -> dict[str, str]:
     A name is looked up in this worker's PATH, now: what is put into a folder of it later changes nothing.
     """
     programs: dict[str, str] = {}
-    for name in filter(None, map(str.strip, listed.split(","))):
+    for name in entries(listed):
         if "/" in name and not os.path.isabs(name):
             raise UnknownProgram(f"{name!r}: expected a name or an absolute path")
         path = shutil.which(name)

@@ -23,7 +23,7 @@ from shared.address import shown
 from shared.client import DispatcherClient
 from shared.log import Log
 from shared.protocol import WorkerInfo
-from shared.settings import Settings
+from shared.settings import Settings, entries
 from worker.cache_manager import Memo, Outbox
 from worker.channel import Options
 from worker.children import UnusableTasks
@@ -61,8 +61,7 @@ class Worker:
         self._types = types
         self._orders: SimpleQueue[Order] = SimpleQueue()  # may be put to by a signal handler
         self._stop = threading.Event()
-        modules = [name.strip() for name in settings.task_modules.split(",") if name.strip()]
-        options = Options(modules, settings.checkpoint_interval_seconds, programs)
+        options = Options(entries(settings.task_modules), settings.checkpoint_interval_seconds, programs)
         self._hand = Hand()
         pace = Pace()
         self._memo = Memo(settings.memo_entries)
