@@ -17,25 +17,10 @@ from dispatcher.sqlite import OLDEST_SAFE, SQLite
 from shared.settings import Settings
 
 # Over these a write-ahead log silently corrupts, or locks mean nothing (sqlite.org/useovernet.html).
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        *(
-            "nfs",
-            "nfs4",
-            "cifs",
-            "smb3",
-            "smbfs",
-            "9p",
-            "virtiofs",
-            "afs",
-            "ceph",
-            "glusterfs",
-            "lustre",
-            "beegfs",
-        ),
-        *("ocfs2", "gfs2", "fuse", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse"),
-    }
-)
+NETWORK_FILE_SYSTEMS = frozenset({
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "glusterfs", "lustre", "beegfs",
+    "ocfs2", "gfs2", "fuse", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse",
+})  # fmt: skip
 # quick_check reads the whole file: about a second a gigabyte here. Above this a start would be slow.
 CHECKED_BYTES_MAX = 256 * 1024 * 1024
 
