@@ -213,6 +213,17 @@ SELECT n.node_id, n.key, COALESCE(t.status, n.status),
                       WHERE task_id = n.node_id AND t.status IN ('failed', 'cancelled') OFFSET 0) r ON true
  WHERE n.flow_id = :flow_id AND n.counted = 1 ORDER BY n.position, n.node_id;
 
+-- name: flow_edges
+SELECT e.child_id, e.key FROM nodes n CROSS JOIN LATERAL (
+       SELECT child_id, key, position FROM edges WHERE child_id = n.node_id AND key <> '' OFFSET 0) e
+ WHERE n.flow_id = :flow_id AND n.kind <> 'join' ORDER BY e.child_id, e.position;
+
+-- name: flow_forks
+SELECT e.child_id, e.parent_id FROM nodes n CROSS JOIN LATERAL (
+       SELECT child_id, parent_id FROM edges WHERE child_id = n.node_id OFFSET 0) e
+ WHERE n.flow_id = :flow_id AND n.counted = 1
+   AND (SELECT f.kind FROM nodes f WHERE f.node_id = e.parent_id) = 'fork';
+
 -- name: flow_tasks
 SELECT task_id, queue || '/' || type, status, attempt, lease_id, limit_key, unique_key FROM tasks
  WHERE task_id = ANY (ARRAY(SELECT node_id FROM nodes WHERE flow_id = :flow_id))
