@@ -386,6 +386,16 @@ WITH RECURSIVE up (child_id, node_id) AS (
         SELECT parent_id FROM edges WHERE child_id = u.node_id OFFSET 0) e WHERE u.node_id < 0)
 SELECT child_id, node_id FROM up WHERE node_id > 0 ORDER BY child_id, node_id;
 
+-- name: live_parent_ids
+WITH RECURSIVE up (node_id) AS (
+    SELECT parent_id FROM edges WHERE child_id = :child_id
+    UNION
+    SELECT e.parent_id FROM up u CROSS JOIN LATERAL (
+        SELECT parent_id FROM edges WHERE child_id = u.node_id OFFSET 0) e WHERE u.node_id < 0)
+SELECT task_id FROM tasks
+ WHERE task_id = ANY (ARRAY(SELECT u.node_id FROM up u WHERE u.node_id > 0)) AND finished_at IS NULL
+ ORDER BY task_id;
+
 -- name: bodies_bytes
 SELECT i.task_id,
        COALESCE((SELECT LENGTH(p.payload) FROM task_payloads p WHERE p.task_id = i.task_id), 0)

@@ -21,7 +21,7 @@ OF_A_CLAIM = "claimable claimable_after claim edges_above ends ends_bytes parent
 OF_A_FLOW = (
     "children count_down count_down_nodes count_up count_up_nodes descendants cancel_blocked cancel_forks"
     " hold_flow flow_nodes flow_tasks recount_nodes block_in_flow ready_nodes live_parents parts_ended"
-    " ended_forks reopen_fork dead_above lift_deadlines flow_edges flow_forks"
+    " ended_forks reopen_fork dead_above lift_deadlines flow_edges flow_forks live_parent_ids"
 )
 OF_A_PAGE = "task_views bodies_bytes parent_ids"
 OF_WHAT_IS_OLD = "prunable droppable flows_from drop_fan_outs drop_flow_edges"
