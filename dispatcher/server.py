@@ -27,8 +27,6 @@ from dispatcher.engine import CannotStart
 
 # Waiting requests hold a thread each; these are for the others …
 SPARE_THREADS = 32
-# Waiting requests hold a thread each; these are for the others …
-SPARE_THREADS = 32
 # … and these for bodies that come in slowly, which hold one until they are here. A thread is made when
 # it is needed, and takes 60 kB.
 SLOW_THREADS = 256
