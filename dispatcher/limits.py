@@ -43,7 +43,7 @@ def room(tx: Transaction, limit: Limit, running: int) -> int:
     """How many more may start now, with so many running."""
     left = UNLIMITED if limit.max_running is None else limit.max_running - running
     if limit.max_starts is not None and limit.per_seconds is not None:
-        since = tx.lease_now - limit.per_seconds
+        since = tx.lease_later() - limit.per_seconds
         started, _ = tx.starts_in_window(kind=limit.kind, name=limit.name, since=since)
         left = min(left, limit.max_starts - started)
     return max(0, left)
@@ -72,12 +72,15 @@ def running_under(tx: Transaction, limit: Limit, in_lanes: dict[str, int]) -> in
 
 
 def note_starts(tx: Transaction, limit: Limit, n: int) -> None:
-    """Remember that so many were started now, if its window counts starts."""
+    """Remember that so many were started now, if its window counts starts.
+
+    Not when the transaction began: if it waited for the limit, others have counted without its starts since.
+    """
     if limit.max_starts is None or limit.per_seconds is None:
         return
-    step = limit.per_seconds / MOMENTS
+    step, now = limit.per_seconds / MOMENTS, tx.lease_later()
     # Where there may be more, those of a step count as at its end: so the window never has too many.
-    at = tx.lease_now if limit.max_starts <= MOMENTS else math.ceil(tx.lease_now / step) * step
+    at = now if limit.max_starts <= MOMENTS else math.ceil(now / step) * step
     tx.add_starts(kind=limit.kind, name=limit.name, at=at, n=n)
     _expect_opening(tx, limit)
 

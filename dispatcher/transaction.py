@@ -42,6 +42,10 @@ class Moment:
         self._hear_time()
         return self._clock.lease()
 
+    def lease_later(self) -> float:
+        """Seconds of the lease clock by now."""
+        return max(self.lease_now, self._clock.lease())
+
 
 class Transaction:
     """What began at a `moment`."""
@@ -70,6 +74,10 @@ class Transaction:
     def lease_now(self) -> float:
         """Seconds of the lease clock when it began."""
         return self._moment.lease_now
+
+    def lease_later(self) -> float:
+        """Seconds of the lease clock by now: it may have waited for rows that another transaction had locked."""
+        return self._moment.lease_later()
 
     def __getattr__(self, statement: str) -> Callable[..., Any]:
         """A named statement of dispatcher/sql, bound to this connection."""
