@@ -105,7 +105,7 @@ def end(
         crashes=held.crashes if crashes is None else crashes,
         releases=held.releases if releases is None else releases,
         alone=int(alone),
-        kept_deadline=int(outcome in _INTERRUPTIONS and _has_begun(held, report)),
+        kept_deadline=int(outcome in _INTERRUPTIONS and has_begun(held, report)),
     )
     if relatives is None:
         raise Overtaken
@@ -166,7 +166,7 @@ def cancel(
     return waited
 
 
-def _has_begun(held: Held, report: Result | None) -> bool:
+def has_begun(held: Held, report: Result | None) -> bool:
     """Whether the function was called, as far as anybody knows: a grant may have waited in its worker."""
     return bool(held.running or (held.alone if report is None else report.elapsed_seconds))
 
@@ -175,7 +175,7 @@ def _elapsed(tx: Transaction, held: Held, report: Result | None, unheard_seconds
     """What the worker measured, or the time up to the last word from it and a guess at what followed."""
     if report is not None:
         return report.elapsed_seconds or 0.0
-    if not _has_begun(held, report):
+    if not has_begun(held, report):
         return 0.0
     heard_at: float = tx.last_heard(worker_key=held.worker_key) or held.started_at
     return max(0.0, min(heard_at + unheard_seconds, tx.now) - held.started_at)

@@ -19,7 +19,7 @@ from dispatcher.gate import Candidate, Gate
 from dispatcher.lanes import Served, split
 from dispatcher.registry import Worker
 from dispatcher.submissions import HAS_PARENTS
-from dispatcher.transaction import Transaction, encoded, grouped
+from dispatcher.transaction import ALONE, IN_COMPANY, MUST_BE_ALONE, Transaction, encoded, grouped
 from shared.lifecycle import TaskStatus
 from shared.protocol import BODY_BYTES_MAX, EMPTY_OBJECT, WANT_MAX, Grant, GrantedCheckpoint
 from shared.settings import Settings
@@ -63,7 +63,7 @@ class Claims:
         lease_id = secrets.token_urlsafe(16)  # 128 random bits
         tx.claim(
             task_ids=encoded(ids),
-            alone=int(len(chosen) == 1),
+            alone=_company(chosen),
             worker_key=worker_key,
             lease_id=lease_id,
             lease_expires_at=tx.lease_now + self.settings.lease_seconds,
@@ -134,6 +134,13 @@ def _travelling(candidates: Iterable[Candidate]) -> list[Candidate]:
         if alone:
             break
     return chosen
+
+
+def _company(chosen: list[Candidate]) -> int:
+    """What tasks.alone says of these while they are held."""
+    if len(chosen) > 1:
+        return IN_COMPANY
+    return MUST_BE_ALONE if chosen[0][3] else ALONE
 
 
 def _fitting(tx: Transaction, chosen: list[Candidate]) -> tuple[list[Candidate], parents.Edges]:

@@ -16,7 +16,7 @@ import msgspec
 from dispatcher import attempts, checks, limits, logs
 from dispatcher.attempts import Held, Reports
 from dispatcher.registry import Registry, Worker
-from dispatcher.transaction import Transaction, columns, encoded
+from dispatcher.transaction import MUST_BE_ALONE, Transaction, columns, encoded
 from shared.lifecycle import Outcome, TaskStatus
 from shared.protocol import (
     CRASH_LIMIT_DEFAULT,
@@ -241,8 +241,10 @@ class Leases:
         self._count_crash(tx, held, Outcome.CRASHED, report, bytes(report.error))
 
     def release(self, tx: Transaction, held: Held, report: Result) -> None:
-        """A polite stop: pending again at once, nothing spent."""
-        attempts.end(tx, held, Outcome.RELEASED, TaskStatus.PENDING, report, releases=held.releases + 1)
+        """A polite stop: pending again at once, nothing spent. One that has not begun is as suspect as before."""
+        suspect = held.alone == MUST_BE_ALONE and not attempts.has_begun(held, report)
+        releases = held.releases + 1
+        attempts.end(tx, held, Outcome.RELEASED, TaskStatus.PENDING, report, releases=releases, alone=suspect)
 
     _END: ClassVar[dict[str, Callable[[Leases, Transaction, Held, Result], None]]] = {
         Outcome.FAILED: fail,

@@ -20,6 +20,8 @@ from shared.lifecycle import ENDED, TaskStatus
 
 Key = TypeVar("Key")
 WAITS, ADMITTED, TAKEN = 1, 2, 3  # tasks.place of a task with a limit_key; 0 when it neither waits nor runs
+# tasks.alone of a task that waits: must it be granted by itself? Of one that is held: was it, and had it to be?
+IN_COMPANY, ALONE, MUST_BE_ALONE = 0, 1, 2
 _encode = msgspec.json.Encoder().encode
 
 

@@ -144,6 +144,28 @@ def test_a_reclaimed_task_travels_alone_until_a_worker_has_reported_on_it(tasks:
     assert [grant.task_id for grant in batch] == [1, 3]
 
 
+def test_a_task_that_travels_alone_does_so_again_if_its_worker_never_began_it(tasks: Builder) -> None:
+    tasks.report(crashed(tasks.start()))
+    ids = [1, *tasks.submit_many(2)]
+    tasks.report(released(tasks.claim_one(want=10), elapsed_seconds=0.0))
+
+    again = tasks.claim(want=10)
+    tasks.report(released(again[0], elapsed_seconds=0.5))
+    begun = tasks.claim(want=10)
+
+    assert [grant.task_id for grant in again] == ids[:1]
+    assert [grant.task_id for grant in begun] == ids
+
+
+def test_a_task_that_was_granted_alone_by_chance_travels_with_others(tasks: Builder) -> None:
+    ids = tasks.submit_many(2)
+    tasks.report(released(tasks.claim_one(want=1), elapsed_seconds=0.0))
+
+    batch = tasks.claim(want=10)
+
+    assert [grant.task_id for grant in batch] == ids
+
+
 def test_a_deadly_task_among_many_costs_its_neighbours_nothing(tasks: Builder) -> None:
     ids = tasks.submit_many(50, crash_limit=2)
     deadly = ids[25]

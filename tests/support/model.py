@@ -18,10 +18,10 @@ class End(NamedTuple):
     outcome: str
     body: Any
     counted: int
-    alone: bool
+    alone: int
 
 
-NEVER = End("", "", None, 0, False)
+NEVER = End("", "", None, 0, 0)
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Task:
     failures: int = 0
     crashes: int = 0
     releases: int = 0
-    alone: bool = False  # pending: must travel alone; held: did
+    alone: int = 0  # pending: must travel alone; held: did, and with 2 had to
     run_at: float = 0.0
     worker: str = ""
     lease_id: str = ""
@@ -173,7 +173,7 @@ class Model:
             chosen.append(task)
             self.start(task, worker)
         for task in chosen:
-            task.alone = len(chosen) == 1
+            task.alone = 1 + bool(task.alone) if len(chosen) == 1 else 0
         return [(task.id, task.attempt) for task in chosen]
 
     def start(self, task: Task, worker: str) -> None:
@@ -187,7 +187,9 @@ class Model:
         if task.running and outcome in ("released", "crashed", "reclaimed"):
             task.deadline_at = None  # it has kept it
         task.history[task.attempt] = End(task.lease_id, outcome, body, counted, task.alone)
-        task.status, task.alone, task.running, task.missing = status, False, False, None
+        unstarted = outcome == "released" and not task.running
+        task.status, task.alone = status, int(unstarted and task.alone == 2)
+        task.running, task.missing = False, None
         if status == "scheduled":
             task.run_at = self.wall + PAUSE
         self.settle(task)
