@@ -75,7 +75,7 @@ class Claims:
         if keyed:
             tx.keep_places(TaskStatus.IN_PROGRESS, keyed)
         resumed = [candidate[1] for candidate in chosen if candidate[6] is not None]
-        return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, edges, tx.now)
+        return Claim(lease_id, chosen, {i: tx.resume_point(task_id=i) for i in resumed}, edges, tx.later())
 
     def grants(self, claim: Claim) -> list[Grant]:
         """What the worker gets of a claim that is stored; made after the transaction."""

@@ -20,7 +20,7 @@ ERROR_TYPE = "DeadlineMissed"
 
 def expire(tx: Transaction, late: Sequence[tuple[Any, ...]]) -> None:
     """End these: rows of (task_id, status, lane, attempt, limit_key), pending or scheduled."""
-    tx.expire(task_id=[row[0] for row in late], now=tx.now)
+    tx.expire(task_id=[row[0] for row in late], now=tx.later())
     for task_id, status, lane, attempt, limit_key in late:
         tx.moved(lane, TaskStatus(status), TaskStatus.FAILED, [task_id], limit_key)
         tx.log("expire", task_id=task_id, attempt=attempt)

@@ -80,7 +80,7 @@ class Gate:
         """Those that may start, in order."""
         left = dict(self._room)
         for candidate in candidates:
-            if candidate[9] is not None and candidate[9] <= self._tx.now:
+            if candidate[9] is not None and candidate[9] <= self._tx.later():
                 self._late.append(candidate)
             elif not left or self._fits(candidate, left):
                 yield candidate

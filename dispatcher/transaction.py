@@ -44,6 +44,10 @@ class Moment:
         self._hear_time()
         return self._clock.lease()
 
+    def later(self) -> float:
+        """Unix seconds by now."""
+        return max(self.now, self._clock.wall())
+
     def lease_later(self) -> float:
         """Seconds of the lease clock by now."""
         return max(self.lease_now, self._clock.lease())
@@ -77,8 +81,12 @@ class Transaction:
         """Seconds of the lease clock when it began."""
         return self._moment.lease_now
 
+    def later(self) -> float:
+        """Unix seconds by now: it may have waited for rows that another transaction had locked."""
+        return self._moment.later()
+
     def lease_later(self) -> float:
-        """Seconds of the lease clock by now: it may have waited for rows that another transaction had locked."""
+        """Seconds of the lease clock by now."""
         return self._moment.lease_later()
 
     def __getattr__(self, statement: str) -> Callable[..., Any]:

@@ -99,35 +99,6 @@ def test_a_limit_holds_for_claims_at_both(pair: tuple[Builder, Builder]) -> None
     assert second.dispatcher.rows("SELECT COUNT(*) FROM tasks WHERE status = 'in-progress'") == [(len(grants),)]
 
 
-@pytest.mark.parametrize("of", [{"type": "noop"}, {"key": "licence"}], ids=["type", "key"])
-def test_a_start_that_waited_for_the_other_counts_from_when_it_was_let_through(
-    pair: tuple[Builder, Builder], clock: FakeClock, of: dict[str, str]
-) -> None:
-    first, second = pair
-    locked, go_on = threading.Event(), threading.Event()
-    first.limit(**of, max_starts=2, per_seconds=2.0)
-    first.submit_many(4, limit_key=of.get("key"))
-
-    def hold(tx: Transaction) -> None:
-        assert [*tx.lane_limits(), *tx.key_limits(names='["licence"]')]
-        locked.set()
-        assert go_on.wait(LIMIT_SECONDS)
-
-    other = Call(second.dispatcher.database.write, hold)
-    assert locked.wait(LIMIT_SECONDS)
-    late = Call(first.claim, "w1", 2)
-    wait_until(lambda: _waits_for_a_lock(first.dispatcher), "the claim to wait for the limit")
-    clock.advance(3.0)
-    go_on.set()
-    other.result()
-
-    assert len(late.result()) == 2
-    assert second.claim("w2", 2) == []
-    clock.advance(2.0)
-    second.dispatcher.ledger.limits.open_windows()
-    assert len(second.claim("w2", 2)) == 2
-
-
 def test_counts_of_all_are_one_truth(pair: tuple[Builder, Builder]) -> None:
     first, second = pair
     first.submit_many(10)

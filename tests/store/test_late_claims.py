@@ -1,0 +1,80 @@
+"""A claim that has waited for rows of another dispatcher goes by the time at which it was let through."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from dispatcher.transaction import Transaction
+from dispatcher.views import iso
+from tests.support.builder import Builder
+from tests.support.dispatcher import Dispatcher
+from tests.support.fake_clock import FakeClock
+from tests.support.stores import PostgreSQLStore
+from tests.support.waiting import LIMIT_SECONDS, Call, wait_until
+
+LOCKED = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@pytest.fixture
+def pair(postgres: tuple[str, str], clock: FakeClock) -> Iterator[tuple[Builder, Builder]]:
+    """Two dispatchers on one server."""
+    store = PostgreSQLStore(*postgres)
+    dispatchers = [Dispatcher(store, clock), Dispatcher(store, clock)]
+    yield Builder(dispatchers[0]), Builder(dispatchers[1])
+    for dispatcher in dispatchers:
+        dispatcher.close()
+    store.check()
+    store.drop()
+
+
+@contextlib.contextmanager
+def limits_held(pair: tuple[Builder, Builder]) -> Iterator[None]:
+    """While inside, whoever claims at the first waits for the second, which is about to let go of the limits."""
+    locked, go_on = threading.Event(), threading.Event()
+
+    def hold(tx: Transaction) -> None:
+        assert [*tx.lane_limits(), *tx.key_limits(names='["licence"]')]
+        locked.set()
+        assert go_on.wait(LIMIT_SECONDS)
+
+    other = Call(pair[1].dispatcher.database.write, hold)
+    assert locked.wait(LIMIT_SECONDS)
+    yield
+    wait_until(lambda: pair[0].dispatcher.rows(LOCKED), "the claim to wait for the limit")
+    pair[0].advance(3.0)
+    go_on.set()
+    other.result()
+
+
+@pytest.mark.parametrize("of", [{"type": "noop"}, {"key": "licence"}], ids=["type", "key"])
+def test_a_start_that_waited_for_the_other_counts_from_when_it_was_let_through(
+    pair: tuple[Builder, Builder], of: dict[str, str]
+) -> None:
+    first, second = pair
+    first.limit(**of, max_starts=2, per_seconds=2.0)
+    first.submit_many(4, limit_key=of.get("key"))
+
+    with limits_held(pair):
+        late = Call(first.claim, "w1", 2)
+
+    assert len(late.result()) == 2
+    assert second.claim("w2", 2) == []
+    first.advance(2.0)
+    second.dispatcher.ledger.limits.open_windows()
+    assert len(second.claim("w2", 2)) == 2
+
+
+def test_a_claim_that_waited_for_the_other_keeps_deadlines(pair: tuple[Builder, Builder]) -> None:
+    first, _ = pair
+    first.limit(type="noop", max_running=5)
+    over, near = (first.submit(deadline=iso(first.dispatcher.clock.wall() + seconds)) for seconds in (2, 10))
+
+    with limits_held(pair):
+        late = Call(first.claim, "w1", 2)
+
+    assert [(grant.task_id, grant.start_within_seconds) for grant in late.result()] == [(near, 7.0)]
+    assert first.status(over) == "failed"
