@@ -45,8 +45,12 @@ class Registry:
         self._announced: set[str] = set()
 
     def hear(self, tx: Transaction, info: WorkerInfo) -> tuple[int, Directive]:
-        """Note a message as a heartbeat, registering a stranger; returns the worker's key and its orders."""
-        before = tx.worker(worker_id=info.worker_id)
+        """Note a message as a heartbeat, registering a stranger; returns the worker's key and its orders.
+
+        It counts as heard now, however long the transaction has waited for others before it came to that.
+        """
+        before = tx.worker_to_hear(worker_id=info.worker_id)
+        heard = {"lease_now": tx.lease_later(), "now": tx.later()}
         state = _STATES[info.state]
         ordered = None if before is None else before[4]
         if before is not None and not info.name and info.state == "running" and before[1] in _LIVING:
@@ -56,7 +60,7 @@ class Registry:
         gone_at = tx.now if state is WorkerState.STOPPED else None
         if before is not None and not info.name:  # it said who it is before: get-task, heartbeat
             key = int(before[0])
-            tx.touch_worker(worker_key=key, state=state, lease_now=tx.lease_now, now=tx.now, gone_at=gone_at)
+            tx.touch_worker(worker_key=key, state=state, gone_at=gone_at, **heard)
         else:
             (key,) = tx.hear_worker(
                 worker_id=info.worker_id,
@@ -68,9 +72,8 @@ class Registry:
                 queues=None if info.queues is None else msgspec.json.encode(info.queues).decode(),
                 threads=info.threads,
                 state=state,
-                lease_now=tx.lease_now,
-                now=tx.now,
                 gone_at=gone_at,
+                **heard,
             )
         self._note_change(tx, info, None if before is None else before[1], state)
         return int(key), ordered or "run"

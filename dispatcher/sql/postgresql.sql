@@ -147,6 +147,9 @@ SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks
  WHERE deadline_at <= :now AND deadline_at IS NOT NULL AND status IN ('scheduled', 'pending')
  ORDER BY deadline_at LIMIT :n FOR UPDATE SKIP LOCKED;
 
+-- name: worker_to_hear^
+SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id FOR UPDATE;
+
 -- name: lane_limits
 SELECT kind, name, max_running, max_starts, per_seconds FROM limits
  WHERE kind IN ('queue', 'type') ORDER BY kind, name FOR UPDATE;

@@ -590,6 +590,10 @@ SELECT line_id, attempt, at, level, message FROM task_logs
 -- name: worker^
 SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id;
 
+-- name: worker_to_hear^
+-- The same, kept from others until this transaction ends.
+SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id;
+
 -- name: hear_worker^
 -- Any message counts as a heartbeat; an unknown worker registers itself.
 INSERT INTO workers (worker_id, name, host, pid, slots, types, queues, threads, state,

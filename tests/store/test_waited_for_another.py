@@ -1,4 +1,4 @@
-"""A claim that has waited for rows of another dispatcher goes by the time at which it was let through."""
+"""What has waited for rows of another dispatcher goes by the time at which it was let through."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import pytest
 
 from dispatcher.transaction import Transaction
 from dispatcher.views import iso
+from shared.protocol import WorkerInfo
 from tests.support.builder import Builder
 from tests.support.dispatcher import Dispatcher
 from tests.support.fake_clock import FakeClock
+from tests.support.messages import holding
 from tests.support.stores import PostgreSQLStore
 from tests.support.waiting import LIMIT_SECONDS, Call, wait_until
+from tests.support.writer_held import WriterHeld
 
 LOCKED = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
@@ -78,3 +81,54 @@ def test_a_claim_that_waited_for_the_other_keeps_deadlines(pair: tuple[Builder, 
 
     assert [(grant.task_id, grant.start_within_seconds) for grant in late.result()] == [(near, 7.0)]
     assert first.status(over) == "failed"
+
+
+def test_a_heartbeat_that_waited_for_the_other_counts_from_when_it_was_let_through(
+    pair: tuple[Builder, Builder],
+) -> None:
+    first, second = pair
+    grant = first.start("w1")
+    locked, go_on = threading.Event(), threading.Event()
+
+    def hear(tx: Transaction) -> None:
+        second.dispatcher.ledger.registry.hear(tx, WorkerInfo("w1", name="w1"))
+        locked.set()
+        assert go_on.wait(LIMIT_SECONDS)
+
+    other = Call(second.dispatcher.database.write, hear)
+    assert locked.wait(LIMIT_SECONDS)
+    late = Call(first.hold, holding(grant, running=True), worker="w1")
+    wait_until(lambda: first.dispatcher.rows(LOCKED), "the heartbeat to wait for the worker's row")
+    first.advance(3.0)
+    go_on.set()
+    other.result()
+
+    assert late.result().lost == []
+    assert first.dispatcher.ledger.reclaim_silent() == 0
+
+
+def test_a_heartbeat_of_a_transaction_that_waited_does_not_take_back_a_later_one(
+    pair: tuple[Builder, Builder],
+) -> None:
+    first, second = pair
+    grant = first.start("w1")
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait(tx: Transaction) -> None:
+        assert tx.lease_now
+        began.set()
+        assert go_on.wait(LIMIT_SECONDS)
+
+    with WriterHeld(first.dispatcher.database) as held:
+        ahead = Call(first.dispatcher.database.write, wait)
+        held.wait_for_queued(1)
+        late = Call(first.hold, holding(grant, running=True), worker="w1")
+        held.wait_for_queued(2)
+    assert began.wait(LIMIT_SECONDS)
+    first.advance(3.0)
+    second.hold(holding(grant, running=True), worker="w1")
+    go_on.set()
+    ahead.result()
+
+    assert late.result().lost == []
+    assert first.dispatcher.ledger.reclaim_silent() == 0
