@@ -137,15 +137,50 @@ SELECT CAST(value ->> 0 AS BIGINT), CAST(:attempt AS BIGINT), CAST(:lease_id AS 
 
 -- name: promote
 UPDATE tasks SET status = 'pending', run_at = NULL
- WHERE task_id IN (SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
-                    ORDER BY run_at LIMIT :n FOR UPDATE SKIP LOCKED)
-   AND status = 'scheduled'
+ WHERE task_id = ANY (ARRAY(SELECT task_id FROM tasks WHERE status = 'scheduled' AND run_at <= :now
+                             ORDER BY run_at LIMIT :n FOR UPDATE SKIP LOCKED))
+   AND (status || '') = 'scheduled'
 RETURNING queue || '/' || type, task_id, limit_key;
+
+-- name: admit
+UPDATE tasks SET place = 2
+ WHERE task_id = ANY (ARRAY(
+         SELECT task_id FROM (
+           SELECT * FROM (SELECT task_id, place, priority FROM tasks
+                           WHERE limit_key = :name AND place = 1 AND place > 0 AND queue = :queue AND type = :type
+                           ORDER BY priority DESC, task_id LIMIT :n) waiting
+           UNION ALL
+           SELECT * FROM (SELECT task_id, place, priority FROM tasks
+                           WHERE limit_key = :name AND place = 2 AND place > 0 AND queue = :queue AND type = :type
+                           ORDER BY priority DESC, task_id LIMIT :n) admitted
+           ORDER BY 3 DESC, 1 LIMIT :n) best WHERE place = 1))
+   AND place + 0 = 1
+RETURNING task_id;
+
+-- name: admit_any
+UPDATE tasks SET place = 2
+ WHERE task_id = ANY (ARRAY(SELECT task_id FROM tasks WHERE limit_key = :name AND place = 1 AND place > 0 LIMIT :n))
+   AND place + 0 = 1
+RETURNING task_id, queue || '/' || type;
+
+-- name: hold_back_any
+UPDATE tasks SET place = 1
+ WHERE task_id = ANY (ARRAY(SELECT task_id FROM tasks WHERE limit_key = :name AND place = 2 AND place > 0 LIMIT :n))
+   AND place + 0 = 2
+RETURNING task_id;
 
 -- name: overdue
 SELECT task_id, status, queue || '/' || type, attempt, limit_key FROM tasks
  WHERE deadline_at <= :now AND deadline_at IS NOT NULL AND status IN ('scheduled', 'pending')
  ORDER BY deadline_at LIMIT :n FOR UPDATE SKIP LOCKED;
+
+-- name: prune_keys!
+DELETE FROM idempotency WHERE key = ANY (ARRAY(SELECT key FROM idempotency WHERE created_at < :before
+                                                ORDER BY created_at LIMIT :n));
+
+-- name: prune_slots!
+DELETE FROM schedule_slots WHERE ctid = ANY (ARRAY(SELECT ctid FROM schedule_slots WHERE fired_at < :before
+                                                    ORDER BY fired_at LIMIT :n));
 
 -- name: worker_to_hear^
 SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id FOR UPDATE;

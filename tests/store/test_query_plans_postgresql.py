@@ -15,6 +15,7 @@ from shared.settings import FEATURES
 from tests.support.stores import PostgreSQLStore
 
 LARGE = {"tasks", "task_payloads", "task_results", "attempts", "edges", "nodes", "fan_outs"}
+LARGE |= {"idempotency", "schedule_slots"}
 # What a writer does with tasks and nodes that it has in hand.
 OF_A_GRANT = "renew miss hand_over checkpoint held end_attempt complete ended_grants"
 OF_A_CLAIM = "claimable claimable_after claim edges_above ends ends_bytes parents_bytes"
@@ -23,9 +24,10 @@ OF_A_FLOW = (
     " hold_flow flow_nodes flow_tasks recount_nodes block_in_flow ready_nodes live_parents parts_ended"
     " ended_forks reopen_fork dead_above lift_deadlines flow_edges flow_forks live_parent_ids"
 )
+OF_WHAT_WAITS = "promote admit admit_any hold_back_any"
 OF_A_PAGE = "task_views bodies_bytes parent_ids"
-OF_WHAT_IS_OLD = "prunable droppable flows_from drop_fan_outs drop_flow_edges"
-NAMES = f"{OF_A_GRANT} {OF_A_CLAIM} {OF_A_FLOW} {OF_A_PAGE} {OF_WHAT_IS_OLD}".split()
+OF_WHAT_IS_OLD = "prunable droppable flows_from drop_fan_outs drop_flow_edges prune_keys prune_slots"
+NAMES = f"{OF_A_GRANT} {OF_A_CLAIM} {OF_A_FLOW} {OF_WHAT_WAITS} {OF_A_PAGE} {OF_WHAT_IS_OLD}".split()
 
 # What the planner may have been told: nothing yet; that there are a few rows; or, since it was looked while all
 # rows were gone or not yet committed, that many pages hold none, which it believes until the next look.
