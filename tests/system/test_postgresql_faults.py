@@ -21,8 +21,8 @@ from analysis.cluster import Cluster
 from shared import errors
 from shared.client import DispatcherClient
 from shared.protocol import Submission
-from tests.support.invariants import check_rows
 from tests.support.postgres_server import PostgresServer, postgres_server
+from tests.support.stores import check_server
 from tests.support.waiting import wait_until
 from tests.system.support import digest, ended, running, submit
 
@@ -39,9 +39,7 @@ QUIET_SECONDS = 30.0  # all workers poll again within this after the last harm
 def server() -> Iterator[PostgresServer]:
     with postgres_server() as made:
         yield made
-        with psycopg.connect(made.url) as connection:
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            check_rows(lambda query: connection.execute(query).fetchall())
+        check_server(made.url)
 
 
 class Pool:
