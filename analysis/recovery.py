@@ -22,6 +22,7 @@ from analysis.cluster import Cluster, cluster
 from analysis.cut_proxy import Line, lines
 from analysis.harm import harm
 from analysis.workload import Workload
+from shared.settings import usable_cores
 from shared.wording import counted
 
 KINDS: Final = ("paced", "prime", "hash_chain", "sleep")
@@ -246,13 +247,13 @@ def _at_best(plan: Plan, run: Run) -> float:
     """
     left = plan.workers if run.dead == 0 or plan.replaced.get(run.dead) else plan.workers - run.dead
     if plan.type in ("prime", "hash_chain"):
-        left = min(left, crew.usable_cores())
+        left = min(left, usable_cores())
     if run.harmed_at is None:
         return run.seconds
     if plan.type in ("paced", "sleep"):
         work_left = plan.size * plan.tasks - _worked(run, run.harmed_at)
     else:  # as fast as until then
-        before = run.harmed_at * min(plan.workers, crew.usable_cores())
+        before = run.harmed_at * min(plan.workers, usable_cores())
         work_left = before / run.share_done * (1 - run.share_done)
     return min(run.seconds, run.harmed_at + max(0.0, work_left) / left)
 

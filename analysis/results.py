@@ -9,8 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from analysis import machine
-from analysis.crew import usable_cores
-from shared.settings import ROOT, entries
+from shared.settings import ROOT, entries, usable_cores
 
 FOLDER: Final = ROOT / "analysis" / "results"  # git-ignored
 Data = TypeVar("Data", bound=msgspec.Struct)

@@ -78,9 +78,9 @@ class Gate:
 
     def passing(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         """Those that may start, in order."""
-        left = dict(self._room)
+        left, now = dict(self._room), self._tx.later()
         for candidate in candidates:
-            if candidate[9] is not None and candidate[9] <= self._tx.later():
+            if candidate[9] is not None and candidate[9] <= now:
                 self._late.append(candidate)
             elif not left or self._fits(candidate, left):
                 yield candidate

@@ -19,7 +19,7 @@ from dispatcher.transaction import Transaction, encoded
 from shared import errors
 from shared.lifecycle import TaskStatus
 from shared.operating import LimitName, LimitSetting, LimitView
-from shared.protocol import BATCH_MAX, WANT_MAX
+from shared.protocol import WANT_MAX
 
 AHEAD = 100  # tasks of a key that may be claimed at once in a lane; the next are let in as these go
 BITE = 500  # rows in one transaction, as in ledger.py
@@ -108,8 +108,7 @@ def settle(tx: Transaction) -> None:
 
 def _admit(tx: Transaction, name: str, limit: Limit | None) -> None:
     if limit is None:
-        while _admit_any(tx, name, BATCH_MAX) == BATCH_MAX:  # a flow may be larger than a batch
-            pass
+        _admit_any(tx, name, UNLIMITED)  # of these nobody waits but what this very transaction brings
         return
     n = min(room(tx, limit, tx.running_of_key(name=name)), AHEAD)
     here: tuple[str, str] = ("", "")

@@ -49,7 +49,7 @@ class Registry:
 
         It counts as heard now, however long the transaction has waited for others before it came to that.
         """
-        before = tx.worker_to_hear(worker_id=info.worker_id)
+        before = tx.worker(worker_id=info.worker_id)
         heard = {"lease_now": tx.lease_later(), "now": tx.later()}
         state = _STATES[info.state]
         ordered = None if before is None else before[4]

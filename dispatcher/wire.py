@@ -115,6 +115,11 @@ def answer(value: Any, status: int = 200) -> Response:
     return sent(Answer(status, text(value)))
 
 
+def warned(told: dict[str, Any], warning: str | None) -> dict[str, Any]:
+    """What is answered, with a warning if there is one."""
+    return told if warning is None else {**told, "warning": warning}
+
+
 def text(value: Any) -> bytes:
     """A value as it goes out."""
     return _encode(value) + b"\n"

@@ -147,7 +147,7 @@ class Settings:
     @property
     def slots(self) -> int:
         """How many tasks a worker computes at once."""
-        return _cores() if self.worker_slots == "auto" else int(self.worker_slots)
+        return usable_cores() if self.worker_slots == "auto" else int(self.worker_slots)
 
 
 def entries(text: str) -> list[str]:
@@ -155,7 +155,7 @@ def entries(text: str) -> list[str]:
     return [entry for entry in map(str.strip, text.split(",")) if entry]
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """How many cores this process may use: of a container or under taskset not all there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

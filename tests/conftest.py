@@ -57,5 +57,15 @@ def dispatcher(store: Store, clock: FakeClock, dispatcher_settings: dict[str, An
 
 
 @pytest.fixture
+def pair(store: Store, clock: FakeClock) -> Iterator[tuple[Builder, Builder]]:
+    """Two dispatchers on one PostgreSQL, whatever `store` a test makes of that; the first leads."""
+    dispatchers = [Dispatcher(store, clock), Dispatcher(store, clock)]
+    yield Builder(dispatchers[0]), Builder(dispatchers[1])
+    for opened in dispatchers:
+        opened.close()
+    store.check()
+
+
+@pytest.fixture
 def tasks(dispatcher: Dispatcher) -> Builder:
     return Builder(dispatcher)

@@ -48,14 +48,14 @@ class StrandRunner:
 
     stdout: ClassVar[Printer | Router]  # of this process, unless a task has put something else in its place
 
-    def __init__(self, fds: str, options: Options, is_alone: bool) -> None:
+    def __init__(self, fds: str, options: Options, is_only: bool) -> None:
         reads, writes, board, pipe = map(int, fds.split(":"))
         self._channel = Channel(reads, writes)
         self._board = Board(board)
         self._interval_seconds = options.checkpoint_interval_seconds
         self.printer: Final = Printer(pipe, lambda: self._serial)
         self._work: Final = msgspec.json.Decoder(Work)
-        self._is_alone = is_alone
+        self._is_only = is_only
         self._serial = 0
         self._pid = os.getpid()
         self._inside = False  # whether a task's own code runs, so that a signal may interrupt it
@@ -99,7 +99,7 @@ class StrandRunner:
 
     def _has_left(self, serial: int) -> bool:
         """Whether a task that was stopped goes on in processes of its own; beside others nobody can say whose."""
-        return self._is_alone and self._board.stop_reason(serial) in FORCED and is_left()
+        return self._is_only and self._board.stop_reason(serial) in FORCED and is_left()
 
     def _run(self, grant: Grant) -> Result:
         started_at = time.monotonic()
@@ -180,8 +180,8 @@ def main() -> None:
     faulthandler.enable()
     sys.path.append(os.getcwd())  # for TASK_MODULES; behind everything else, so it shadows nothing
     main_fds, *other_fds = sys.argv[1].split(",")
-    first = StrandRunner(main_fds, options, is_alone=not other_fds)
-    others = [StrandRunner(fds, options, is_alone=False) for fds in other_fds]
+    first = StrandRunner(main_fds, options, is_only=not other_fds)
+    others = [StrandRunner(fds, options, is_only=False) for fds in other_fds]
     on_signals(first.on_signal)
     router = Router(first.printer)
     sys.stdout = sys.stderr = StrandRunner.stdout = router if others else first.printer

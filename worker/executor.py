@@ -164,17 +164,15 @@ class Executor:
         ended: list[tuple[Grant, Result]] = []
         try:
             for kind, body in frames:
-                if kind == RESULT:
+                if kind in (RESULT, LAST):
                     result = _result.decode(body)
                     ended.append((strand.ended(), result))
+                    if kind == LAST:
+                        self._retire(strand)
                 elif kind == CHECKPOINT:
                     self._on_checkpoint(strand, _checkpoint.decode(body))
                 elif kind == SKIPPED:
                     self._hand.put_back(strand.skipped(int(body)))
-                elif kind == LAST:
-                    result = _result.decode(body)
-                    ended.append((strand.ended(), result))
-                    self._retire(strand)
         except (msgspec.DecodeError, IndexError) as error:  # a task wrote into the pipe
             raise Garbled from error
         finally:

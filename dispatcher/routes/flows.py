@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, Response, request
 
 from dispatcher import wire
@@ -59,5 +57,4 @@ def _submit(ledger: Ledger, data: bytes, key: str | None) -> Answer:
 
 def _answer(made: Made) -> Answer:
     flow_id, task_ids, warning = made
-    body: dict[str, Any] = {"flow_id": flow_id, "task_ids": task_ids}
-    return Answer(201, wire.text(body if warning is None else {**body, "warning": warning}))
+    return Answer(201, wire.text(wire.warned({"flow_id": flow_id, "task_ids": task_ids}, warning)))

@@ -71,5 +71,4 @@ def _add_pauses(routes: Blueprint, ledger: Ledger, records: Records) -> None:
             raise errors.Invalid(f"{kind} must be 1 to 100 of a-z 0-9 _ . -, not {name!r}", field=kind) from None
         warning = records.stranger_warning(kind, name)
         ledger.limits.pause(kind, name, paused)
-        answer = {kind: name, "paused": paused}
-        return wire.answer(answer if warning is None else {**answer, "warning": warning})
+        return wire.answer(wire.warned({kind: name, "paused": paused}, warning))

@@ -55,8 +55,7 @@ def blueprint(ledger: Ledger) -> Blueprint:
 
 
 def _told(view: ScheduleView, warning: str | None) -> dict[str, Any]:
-    answer: dict[str, Any] = msgspec.to_builtins(view, builtin_types=(msgspec.Raw,))
-    return answer if warning is None else {**answer, "warning": warning}
+    return wire.warned(msgspec.to_builtins(view, builtin_types=(msgspec.Raw,)), warning)
 
 
 def _add_steering(routes: Blueprint, ledger: Ledger) -> None:

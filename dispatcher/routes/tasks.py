@@ -147,6 +147,4 @@ def _answer(submitted: Submitted, batch: bool) -> Answer:
     body: dict[str, Any] = {"task_ids": ids} if batch else {"task_id": ids[0], "status": statuses[0]}
     if existing and not batch:
         body["existing"] = True
-    if warning is not None:
-        body["warning"] = warning
-    return Answer(200 if existing and not batch else 201, wire.text(body))
+    return Answer(200 if existing and not batch else 201, wire.text(wire.warned(body, warning)))

@@ -182,7 +182,7 @@ DELETE FROM idempotency WHERE key = ANY (ARRAY(SELECT key FROM idempotency WHERE
 DELETE FROM schedule_slots WHERE ctid = ANY (ARRAY(SELECT ctid FROM schedule_slots WHERE fired_at < :before
                                                     ORDER BY fired_at LIMIT :n));
 
--- name: worker_to_hear^
+-- name: worker^
 SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id FOR UPDATE;
 
 -- name: lane_limits

@@ -588,10 +588,7 @@ SELECT line_id, attempt, at, level, message FROM task_logs
 -- ---------------------------------------------------------------- workers
 
 -- name: worker^
-SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id;
-
--- name: worker_to_hear^
--- The same, kept from others until this transaction ends.
+-- Kept from others until this transaction ends.
 SELECT worker_key, state, name, types, ordered FROM workers WHERE worker_id = :worker_id;
 
 -- name: hear_worker^

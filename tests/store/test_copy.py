@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dispatcher import clock, copy_sides, copying, migrations, startup, submissions
-from dispatcher.copy_sides import LEASE_TIMES, LOCAL, Fingerprint, side, tables
+from dispatcher.copy_sides import LEASE_TIMES, side, tables
 from dispatcher.copying import Compared, Copy
 from dispatcher.database import Database
 from dispatcher.engine import CannotStart
@@ -373,35 +373,6 @@ def test_a_table_that_a_later_version_brings_is_copied_too(
 def _forget_schema() -> None:
     tables.cache_clear()
     copy_sides.at_birth.cache_clear()
-
-
-def test_every_table_has_a_key_of_numbers_and_words() -> None:
-    assert [table.name for table in tables() if not table.key] == []
-    assert {table.name for table in tables()} & LOCAL == set()
-    assert {"tasks", "workers", "task_outputs"} <= {table.name for table in tables() if table.numbered}
-
-
-def test_every_time_on_the_lease_clock_is_known() -> None:
-    """The migrations say of such a column that it is on the lease clock."""
-    sql = "\n".join(text for _, text in migrations.numbered())
-    told = {
-        (table, column)
-        for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n\)", sql, re.DOTALL)
-        for column in re.findall(r"^ +(\w+) .*-- lease clock", body, re.MULTILINE)
-    }
-    known = {(table, column) for table, columns in LEASE_TIMES.items() for column in columns}
-    columns = {(table.name, column) for table in tables() for column in table.columns}
-
-    assert told <= known <= columns
-    assert ("limit_starts", "started_at") in told
-
-
-def test_a_fingerprint_tells_values_apart() -> None:
-    rows = [(1,), (1.0,), ("1",), (b"1",), (None,), (0.1 + 0.2,), (0.3,)]
-
-    assert len({Fingerprint.of([row]) for row in rows}) == len(rows)
-    assert Fingerprint.of(rows) == Fingerprint.of(reversed(rows))
-    assert Fingerprint.of([(1,), (1,)]) != Fingerprint.of([])
 
 
 def test_a_large_table_may_take_longer_than_a_dispatcher_s_statements(make: Callable[[str], Store]) -> None:

@@ -85,6 +85,31 @@ def test_a_result_becomes_parts_in_the_transaction_that_brings_it(tasks: Builder
     assert flow.status == "completed"
 
 
+def test_forks_and_joins_wait_as_the_example_of_their_decision_tells(tasks: Builder) -> None:
+    flow = Flow(tasks, {"key": "list"}, fan("fit", {"result_of": "list"}), {"key": "sum", "depends_on": ["fit"]})
+    waits = [_waits(tasks)]
+    for key, result in (("list", [1, 2]), ("fit[0]", None), ("fit[1]", None)):
+        flow.complete(key, result)
+        waits.append(_waits(tasks))
+
+    assert waits == [
+        {"fork": 1, "join": 1, "sum": 1},
+        {"join": 2, "sum": 1},
+        {"join": 1, "sum": 1},
+        {},
+    ]
+    assert (flow.view.progress, flow.statuses()["sum"]) == (0.75, "pending")
+
+
+def _waits(tasks: Builder) -> dict[str, int]:
+    """For how many each node waits that does, by its key, or by what it is if it is no task."""
+    rows = tasks.dispatcher.rows(
+        "SELECT CASE WHEN n.kind = 'task' THEN n.key ELSE n.kind END, COALESCE(t.waiting, n.waiting)"
+        " FROM nodes n LEFT JOIN tasks t ON t.task_id = n.node_id"
+    )
+    return {name: waiting for name, waiting in rows if waiting}
+
+
 def test_a_whole_result_can_be_the_list(tasks: Builder) -> None:
     flow = Flow(tasks, SPLIT, fan(over={"result_of": "split"}))
 

@@ -64,7 +64,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(tasks: Builder) -> None:
     assert tasks.dispatcher.rows("SELECT COUNT(*) FROM tasks") == [(0,)]
 
 
-# The server's disk is not ours to fill; how its errors are taken is in test_postgresql.py.
+# The server's disk is not ours to fill; how its errors are taken is in postgresql/test_broken_lines.py.
 ON_SQLITE = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 

@@ -256,6 +256,19 @@ def test_limits_hold_over_a_restart(tasks: Builder) -> None:
     assert ids(tasks.claim()) == [second]
 
 
+def test_a_window_stands_still_while_the_dispatcher_is_down(tasks: Builder) -> None:
+    tasks.limit(type="noop", max_starts=1, per_seconds=10)
+    tasks.submit_many(2)
+    tasks.finish(*tasks.claim())
+
+    tasks.dispatcher.clock.jump_wall(100)
+    tasks.dispatcher.restart()
+
+    assert tasks.claim() == []
+    tasks.advance(10)
+    assert len(tasks.claim()) == 1
+
+
 def test_a_limit_that_was_being_set_when_the_dispatcher_ended_is_finished_afterwards(tasks: Builder) -> None:
     tasks.limit(key="k", max_running=0)
     made = tasks.submit_many(3, limit_key="k")

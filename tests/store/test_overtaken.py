@@ -23,20 +23,12 @@ from tests.support.messages import completed, failed
 from tests.support.stores import PostgreSQLStore
 from tests.support.waiting import Call, wait_until
 
-WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
 
 @pytest.fixture(params=[FEATURES, frozenset({"notify", "prepare"})], ids=["pipeline", "one by one"])
-def pair(
-    request: pytest.FixtureRequest, postgres: tuple[str, str], clock: FakeClock
-) -> Iterator[tuple[Builder, Builder]]:
-    store = PostgreSQLStore(*postgres, request.param)
-    dispatchers = [Dispatcher(store, clock), Dispatcher(store, clock)]
-    yield Builder(dispatchers[0]), Builder(dispatchers[1])
-    for dispatcher in dispatchers:
-        dispatcher.close()
-    store.check()
-    store.drop()
+def store(request: pytest.FixtureRequest, postgres: tuple[str, str]) -> Iterator[PostgreSQLStore]:
+    made = PostgreSQLStore(*postgres, request.param)
+    yield made
+    made.drop()
 
 
 def just_before(tasks: Builder, name: str, act: Callable[[], Any]) -> None:
@@ -155,7 +147,7 @@ def test_a_claim_waits_for_who_declares_its_worker_dead(pair: tuple[Builder, Bui
 
     def claim_meanwhile() -> None:
         calls.append(Call(second.dispatcher.database.write, lambda tx: tx.claim_lanes(worker_id="w1").fetchall()))
-        wait_until(lambda: calls[0].done or first.dispatcher.rows(WAITING), "the claim to wait or to be answered")
+        wait_until(lambda: calls[0].done or first.dispatcher.waits_for_a_lock, "it to wait or to be answered")
 
     just_before(first, "held_of_worker", claim_meanwhile)
     first.dispatcher.ledger.reclaim_silent()
@@ -169,7 +161,7 @@ def meanwhile(tasks: Builder, name: str, act: Callable[[], Any]) -> list[Call]:
 
     def begin() -> None:
         calls.append(Call(act))
-        wait_until(lambda: calls[0].done or tasks.dispatcher.rows(WAITING), "it to wait or to be done")
+        wait_until(lambda: calls[0].done or tasks.dispatcher.waits_for_a_lock, "it to wait or to be done")
 
     just_before(tasks, name, begin)
     return calls
@@ -250,7 +242,7 @@ def test_a_child_revived_while_its_parent_ends_may_run(pair: tuple[Builder, Buil
 
     def end_meanwhile() -> None:
         calls.append(Call(second.report, completed(grant)))
-        wait_until(lambda: calls[0].done or first.dispatcher.rows(WAITING), "the end to wait or to be stored")
+        wait_until(lambda: calls[0].done or first.dispatcher.waits_for_a_lock, "the end to wait or to be stored")
 
     just_before(first, "block", end_meanwhile)
     first.revive(child_id)
@@ -270,7 +262,7 @@ def test_a_parent_that_ends_while_its_flow_is_revived_counts(pair: tuple[Builder
 
     def end_meanwhile() -> None:
         calls.append(Call(second.report, completed(grant)))
-        wait_until(lambda: calls[0].done or first.dispatcher.rows(WAITING), "the end to wait or to be stored")
+        wait_until(lambda: calls[0].done or first.dispatcher.waits_for_a_lock, "the end to wait or to be stored")
 
     just_before(first, "ready_nodes", end_meanwhile)  # when the child's live parents have been counted
     flow.flows.revive(flow.id)
@@ -301,7 +293,7 @@ def test_a_task_that_is_being_removed_is_not_revived(pair: tuple[Builder, Builde
 
     def revive_meanwhile() -> None:
         calls.append(Call(second.revive, task_id))
-        wait_until(lambda: calls[0].done or first.dispatcher.rows(WAITING), "the revival to wait or to be stored")
+        wait_until(lambda: calls[0].done or first.dispatcher.waits_for_a_lock, "it to wait or to be stored")
 
     just_before(first, "drop_payload", revive_meanwhile)  # when it has been found to be old
     first.dispatcher.ledger.prune()

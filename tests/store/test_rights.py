@@ -83,6 +83,18 @@ def _started(*_: object, **__: object) -> None:
     raise AssertionError("the dispatcher would have started")
 
 
+def migrate(roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the owner, once."""
+    with monkeypatch.context() as patched:
+        assert start(roles.owner_url, patched, "migrate").exit_code == 0
+
+
+def bring(monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """A newer version is installed, whose schema has a change."""
+    newer = [*postgresql.migrations.numbered(), (9000, change)]
+    monkeypatch.setattr(postgresql.migrations, "numbered", lambda: newer)
+
+
 def assert_refused(result: Result, *words: str) -> None:
     assert result.exit_code == 2, (result.output, result.exception)
     (sentence,) = result.output.strip().splitlines()
@@ -95,8 +107,7 @@ def assert_refused(result: Result, *words: str) -> None:
 def test_the_owner_migrates_and_the_restricted_role_runs(
     roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        assert start(roles.owner_url, patched, "migrate").exit_code == 0
+    migrate(roles, monkeypatch)
     clock = FakeClock()
     dispatcher = Dispatcher(roles, clock, retention_days=1.0)
     tasks = Builder(dispatcher)
@@ -141,10 +152,8 @@ def test_without_a_schema_the_restricted_role_is_told_who_makes_it(
 def test_an_old_schema_is_refused_by_a_role_that_may_not_change_it(
     roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        start(roles.owner_url, patched, "migrate")
-    newer = [*postgresql.migrations.numbered(), (9000, "CREATE TABLE later (a INTEGER PRIMARY KEY);")]
-    monkeypatch.setattr(postgresql.migrations, "numbered", lambda: newer)
+    migrate(roles, monkeypatch)
+    bring(monkeypatch, "CREATE TABLE later (a INTEGER PRIMARY KEY);")
 
     assert_refused(start(roles.runner_url, monkeypatch), "python -m dispatcher migrate", "its owner")
 
@@ -152,10 +161,8 @@ def test_an_old_schema_is_refused_by_a_role_that_may_not_change_it(
 def test_an_upgrade_beside_a_backup_is_told_what_it_waits_for(
     roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        start(roles.owner_url, patched, "migrate")
-    newer = [*postgresql.migrations.numbered(), (9000, "ALTER TABLE tasks ADD COLUMN later INTEGER;")]
-    monkeypatch.setattr(postgresql.migrations, "numbered", lambda: newer)
+    migrate(roles, monkeypatch)
+    bring(monkeypatch, "ALTER TABLE tasks ADD COLUMN later INTEGER;")
 
     with psycopg.connect(roles.url) as backup:
         backup.execute("LOCK TABLE tasks IN ACCESS SHARE MODE")
@@ -174,8 +181,7 @@ def test_a_new_database_on_a_server_that_only_reads_is_refused(
 
 
 def test_a_newer_schema_is_refused(roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        start(roles.owner_url, patched, "migrate")
+    migrate(roles, monkeypatch)
     with psycopg.connect(roles.url) as connection:
         connection.execute("UPDATE baton_schema SET number = 9999")
 
@@ -183,8 +189,7 @@ def test_a_newer_schema_is_refused(roles: SeparateRoles, monkeypatch: pytest.Mon
 
 
 def test_a_role_without_any_rights_is_told_so(roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        start(roles.owner_url, patched, "migrate")
+    migrate(roles, monkeypatch)
     with psycopg.connect(roles.url) as connection:
         connection.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {roles.name}")
 
@@ -311,8 +316,7 @@ def connection_limit(roles: SeparateRoles, count: int) -> Iterator[None]:
 def test_a_full_table_of_connections_refuses_the_start(
     roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        start(roles.owner_url, patched, "migrate")
+    migrate(roles, monkeypatch)
 
     with connection_limit(roles, 0):
         assert_refused(start(roles.runner_url, monkeypatch), "too many connections", "raise max_connections")
@@ -321,8 +325,7 @@ def test_a_full_table_of_connections_refuses_the_start(
 def test_a_full_table_of_connections_in_service_is_a_503_until_there_is_room(
     roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        start(roles.owner_url, patched, "migrate")
+    migrate(roles, monkeypatch)
     database = Database(roles.open(), log=Log("dispatcher"), on_fatal=print)
     with connection_limit(roles, 0), psycopg.connect(roles.url, autocommit=True) as other:
         other.execute(
@@ -344,8 +347,7 @@ def test_a_full_table_of_connections_in_service_is_a_503_until_there_is_room(
 def test_a_server_that_cannot_be_reached_adds_no_lines_of_others_to_the_log(
     roles: SeparateRoles, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patched:
-        start(roles.owner_url, patched, "migrate")
+    migrate(roles, monkeypatch)
     database = Database(roles.open(), log=Log("dispatcher"), on_fatal=print)
     with connection_limit(roles, 0), psycopg.connect(roles.url, autocommit=True) as other:
         other.execute(

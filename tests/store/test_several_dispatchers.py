@@ -40,16 +40,6 @@ def store(request: pytest.FixtureRequest, postgres: tuple[str, str]) -> Iterator
     made.drop()
 
 
-@pytest.fixture
-def pair(store: PostgreSQLStore, clock: FakeClock) -> Iterator[tuple[Builder, Builder]]:
-    """Two dispatchers; the first leads."""
-    dispatchers = [Dispatcher(store, clock), Dispatcher(store, clock)]
-    yield Builder(dispatchers[0]), Builder(dispatchers[1])
-    for dispatcher in dispatchers:
-        dispatcher.close()
-    store.check()
-
-
 def leads(tasks: Builder) -> bool:
     return tasks.dispatcher.ledger.leadership.holds()
 
@@ -307,18 +297,13 @@ def test_a_term_cannot_change_under_a_monitor_that_acts(pair: tuple[Builder, Bui
         clock.advance(TERM_SECONDS + 1)
         leadership = second.dispatcher.ledger.leadership
         inside.append(Call(leadership._database.write, leadership._renew))
-        wait_until(lambda: _waits_for_a_lock(first.dispatcher), "the other to wait for the row")
+        wait_until(lambda: first.dispatcher.waits_for_a_lock, "the other to wait for the row")
         return inside[0].done
 
     overtaken = first.dispatcher.ledger.leadership.write(act)
 
     assert not overtaken
     assert inside[0].result() == 2
-
-
-def _waits_for_a_lock(dispatcher: Dispatcher) -> bool:
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(dispatcher.rows(waiting))
 
 
 def test_two_monitors_reclaim_once(pair: tuple[Builder, Builder]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,45 +12,34 @@ from dispatcher.transaction import Transaction
 from dispatcher.views import iso
 from shared.protocol import WorkerInfo
 from tests.support.builder import Builder
-from tests.support.dispatcher import Dispatcher
-from tests.support.fake_clock import FakeClock
 from tests.support.messages import holding
-from tests.support.stores import PostgreSQLStore
 from tests.support.waiting import LIMIT_SECONDS, Call, wait_until
 from tests.support.writer_held import WriterHeld
 
-LOCKED = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-
-@pytest.fixture
-def pair(postgres: tuple[str, str], clock: FakeClock) -> Iterator[tuple[Builder, Builder]]:
-    """Two dispatchers on one server."""
-    store = PostgreSQLStore(*postgres)
-    dispatchers = [Dispatcher(store, clock), Dispatcher(store, clock)]
-    yield Builder(dispatchers[0]), Builder(dispatchers[1])
-    for dispatcher in dispatchers:
-        dispatcher.close()
-    store.check()
-    store.drop()
+pytestmark = pytest.mark.parametrize("store", ["postgresql"], indirect=True)
 
 
 @contextlib.contextmanager
-def limits_held(pair: tuple[Builder, Builder]) -> Iterator[None]:
-    """While inside, whoever claims at the first waits for the second, which is about to let go of the limits."""
+def held_up(pair: tuple[Builder, Builder], hold: Callable[[Transaction], object]) -> Iterator[None]:
+    """Who writes at the first meanwhile waits three seconds for the second, which has rows that it `hold`s."""
     locked, go_on = threading.Event(), threading.Event()
 
-    def hold(tx: Transaction) -> None:
-        assert [*tx.lane_limits(), *tx.key_limits(names='["licence"]')]
+    def hold_on(tx: Transaction) -> None:
+        assert hold(tx)
         locked.set()
         assert go_on.wait(LIMIT_SECONDS)
 
-    other = Call(pair[1].dispatcher.database.write, hold)
+    other = Call(pair[1].dispatcher.database.write, hold_on)
     assert locked.wait(LIMIT_SECONDS)
     yield
-    wait_until(lambda: pair[0].dispatcher.rows(LOCKED), "the claim to wait for the limit")
+    wait_until(lambda: pair[0].dispatcher.waits_for_a_lock, "the first to wait for the second")
     pair[0].advance(3.0)
     go_on.set()
     other.result()
+
+
+def limits(tx: Transaction) -> list[object]:
+    return [*tx.lane_limits(), *tx.key_limits(names='["licence"]')]
 
 
 @pytest.mark.parametrize("of", [{"type": "noop"}, {"key": "licence"}], ids=["type", "key"])
@@ -61,7 +50,7 @@ def test_a_start_that_waited_for_the_other_counts_from_when_it_was_let_through(
     first.limit(**of, max_starts=2, per_seconds=2.0)
     first.submit_many(4, limit_key=of.get("key"))
 
-    with limits_held(pair):
+    with held_up(pair, limits):
         late = Call(first.claim, "w1", 2)
 
     assert len(late.result()) == 2
@@ -76,7 +65,7 @@ def test_a_claim_that_waited_for_the_other_keeps_deadlines(pair: tuple[Builder, 
     first.limit(type="noop", max_running=5)
     over, near = (first.submit(deadline=iso(first.dispatcher.clock.wall() + seconds)) for seconds in (2, 10))
 
-    with limits_held(pair):
+    with held_up(pair, limits):
         late = Call(first.claim, "w1", 2)
 
     assert [(grant.task_id, grant.start_within_seconds) for grant in late.result()] == [(near, 7.0)]
@@ -88,20 +77,12 @@ def test_a_heartbeat_that_waited_for_the_other_counts_from_when_it_was_let_throu
 ) -> None:
     first, second = pair
     grant = first.start("w1")
-    locked, go_on = threading.Event(), threading.Event()
 
-    def hear(tx: Transaction) -> None:
-        second.dispatcher.ledger.registry.hear(tx, WorkerInfo("w1", name="w1"))
-        locked.set()
-        assert go_on.wait(LIMIT_SECONDS)
+    def hear(tx: Transaction) -> object:
+        return second.dispatcher.ledger.registry.hear(tx, WorkerInfo("w1", name="w1"))
 
-    other = Call(second.dispatcher.database.write, hear)
-    assert locked.wait(LIMIT_SECONDS)
-    late = Call(first.hold, holding(grant, running=True), worker="w1")
-    wait_until(lambda: first.dispatcher.rows(LOCKED), "the heartbeat to wait for the worker's row")
-    first.advance(3.0)
-    go_on.set()
-    other.result()
+    with held_up(pair, hear):
+        late = Call(first.hold, holding(grant, running=True), worker="w1")
 
     assert late.result().lost == []
     assert first.dispatcher.ledger.reclaim_silent() == 0

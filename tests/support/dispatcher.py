@@ -66,6 +66,12 @@ class Dispatcher:
         """Look into the database with a connection of our own."""
         return self.store.rows(sql, *values)
 
+    @property
+    def waits_for_a_lock(self) -> bool:
+        """Does anybody on its PostgreSQL?"""
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(self.rows(waiting))
+
     def dump(self, tables: Sequence[str] = TASK_TABLES) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of these tables."""
         return {table: self.rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables}

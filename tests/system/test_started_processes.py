@@ -42,6 +42,14 @@ def test_a_forked_process_that_leaves_the_task_ends_there(bench: Bench, how: str
     assert not bench.checkpoints
 
 
+def test_a_task_finds_the_worker_s_folder_an_empty_stdin_and_a_context_of_its_own(bench: Bench) -> None:
+    result = bench.result_of(bench.add("start.look_around"))
+
+    found = msgspec.json.decode(result.result)
+    assert (found["stdin"], found["folder"]) == ("", str(Path.cwd()))
+    assert "cannot pickle" in found["context"]
+
+
 def test_what_nobody_can_read_ends_its_child_and_not_the_worker(bench: Bench) -> None:
     garbled = bench.result_of(bench.add("start.babble", body="no result"))
     after = bench.result_of(bench.add("noop"))
